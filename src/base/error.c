@@ -1,0 +1,82 @@
+/* error.c - status names and the filling of sr_error. */
+#include "base/base.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+static const char *const names[] = {
+    "SR_OK",        "SR_ERR_INVALID",   "SR_ERR_NOT_FOUND", "SR_ERR_IO",          "SR_ERR_NO_MEMORY",
+    "SR_ERR_FORMAT", "SR_ERR_LIMIT",    "SR_ERR_MODEL",     "SR_ERR_DATABASE",    "SR_ERR_READ_ONLY",
+    "SR_ERR_FULL",  "SR_ERR_BUSY",      "SR_ERR_UNSUPPORTED", "SR_ERR_CALLBACK",  "SR_ERR_CANCELLED",
+};
+
+const char *sr_status_name(sr_status status) {
+    return (size_t)status < SRI_COUNT(names) ? names[status] : "SR_ERR_?";
+}
+
+const char *sr_version(void) { return SR_VERSION; }
+
+sr_str sr_str_of(const char *terminated) {
+    return (sr_str){terminated, terminated == NULL ? 0 : strlen(terminated)};
+}
+
+/* Cuts a string that snprintf may have cut inside a UTF-8 sequence back to a whole character, and turns
+ * control characters (a hostile name may hold newlines) into spaces. */
+static void tidy(char *text) {
+    size_t len = strlen(text);
+    size_t lead = len;
+    while (lead > 0 && len - lead < 3 && ((unsigned char)text[lead - 1] & 0xC0) == 0x80) lead--;
+    if (lead > 0 && (unsigned char)text[lead - 1] >= 0xC0) {
+        unsigned char first = (unsigned char)text[lead - 1];
+        size_t need = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
+        if (len - (lead - 1) < need) text[lead - 1] = '\0';
+    }
+    for (char *c = text; *c != '\0'; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7F) *c = ' ';
+}
+
+static void fill(sr_error *error, sr_status code, const char *place, const char *format, va_list arguments) {
+    error->code = code;
+    vsnprintf(error->message, sizeof error->message, format, arguments);
+    snprintf(error->place, sizeof error->place, "%s", place == NULL ? "" : place);
+    tidy(error->message);
+    tidy(error->place);
+}
+
+sr_status sri_fail(sr_error *error, sr_status code, const char *place, const char *format, ...) {
+    if (error == NULL) return code;
+    va_list arguments;
+    va_start(arguments, format);
+    fill(error, code, place, format, arguments);
+    va_end(arguments);
+    return code;
+}
+
+static sr_status status_of_errno(int system_errno) {
+    switch (system_errno) {
+    case ENOENT:
+    case ENOTDIR: return SR_ERR_NOT_FOUND;
+    case ENOSPC:
+    case EDQUOT: return SR_ERR_FULL;
+    case EROFS: return SR_ERR_READ_ONLY;
+    case ENOMEM: return SR_ERR_NO_MEMORY;
+    default: return SR_ERR_IO;
+    }
+}
+
+sr_status sri_fail_errno(sr_error *error, int system_errno, const char *place, const char *format, ...) {
+    sr_status code = status_of_errno(system_errno);
+    if (error == NULL) return code;
+    va_list arguments;
+    va_start(arguments, format);
+    fill(error, code, place, format, arguments);
+    va_end(arguments);
+    size_t len = strlen(error->message);
+    snprintf(error->message + len, sizeof error->message - len, ": %s", strerror(system_errno));
+    return code;
+}
+
+sr_status sri_fail_memory(sr_error *error) {
+    return sri_fail(error, SR_ERR_NO_MEMORY, NULL, "out of memory; nothing was changed");
+}

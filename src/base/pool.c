@@ -1,0 +1,137 @@
+/*
+ * pool.c - a fixed set of compute slots shared by all callers.
+ *
+ * A pool of T threads has T slots and T - 1 workers. sri_pool_run() queues a job; its caller and idle
+ * workers each take a free slot and then tasks of the oldest unfinished job until none is left. So a job of
+ * one task never changes threads, callers on many threads share the slots fairly, and never more than T
+ * threads compute. Idle workers sleep on a condition variable; nothing spins. Tasks are meant to take tens
+ * of microseconds or more, so one mutex for all bookkeeping is cheap; a work-stealing queue was not needed.
+ */
+#include "base/base.h"
+
+#include <assert.h>
+#include <pthread.h>
+
+typedef struct job {
+    sri_task_fn *function;
+    void *argument;
+    size_t next, count, done;
+    struct job *later;
+} job;
+
+struct sri_pool {
+    pthread_mutex_t mutex;
+    pthread_cond_t work;     /* workers: a job has tasks, or the pool closes */
+    pthread_cond_t progress; /* callers: a slot came free, or a job ended */
+    job *oldest, *newest;    /* jobs with tasks not yet begun */
+    int threads, workers, free_count;
+    bool closing;
+    int *free_slots;
+    pthread_t *handles;
+};
+
+static void append_job(sri_pool *pool, job *added) {
+    if (pool->newest != NULL) pool->newest->later = added;
+    else pool->oldest = added;
+    pool->newest = added;
+}
+
+static void remove_job(sri_pool *pool, job *removed) {
+    job *before = NULL;
+    for (job *each = pool->oldest; each != removed; each = each->later) before = each;
+    if (before != NULL) before->later = removed->later;
+    else pool->oldest = removed->later;
+    if (pool->newest == removed) pool->newest = before;
+}
+
+/* Runs the job's next task in a free slot; the mutex is held before and after. */
+static void run_next(sri_pool *pool, job *current) {
+    int slot = pool->free_slots[--pool->free_count];
+    size_t task = current->next++;
+    if (current->next == current->count) remove_job(pool, current);
+    pthread_mutex_unlock(&pool->mutex);
+    current->function(current->argument, task, slot);
+    pthread_mutex_lock(&pool->mutex);
+    pool->free_slots[pool->free_count++] = slot;
+    current->done++;
+}
+
+static void *work(void *argument) {
+    sri_pool *pool = argument;
+    pthread_mutex_lock(&pool->mutex);
+    while (!pool->closing) {
+        if (pool->oldest != NULL && pool->free_count > 0) {
+            run_next(pool, pool->oldest);
+            pthread_cond_broadcast(&pool->progress);
+        } else {
+            pthread_cond_wait(&pool->work, &pool->mutex);
+        }
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return NULL;
+}
+
+void sri_pool_run(sri_pool *pool, sri_task_fn *function, void *argument, size_t count) {
+    if (count == 0) return;
+    job own = {.function = function, .argument = argument, .count = count};
+    pthread_mutex_lock(&pool->mutex);
+    append_job(pool, &own);
+    if (count > 1) pthread_cond_broadcast(&pool->work);
+    while (own.done < count) {
+        if (own.next < count && pool->free_count > 0) run_next(pool, &own);
+        else pthread_cond_wait(&pool->progress, &pool->mutex);
+    }
+    /* The slot just given back may be what another caller, or a worker with another's job, waits for. */
+    pthread_cond_broadcast(&pool->progress);
+    if (pool->oldest != NULL) pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+int sri_pool_threads(const sri_pool *pool) { return pool->threads; }
+
+void sri_pool_close(sri_pool **handle) {
+    sri_pool *pool = *handle;
+    if (pool == NULL) return;
+    pthread_mutex_lock(&pool->mutex);
+    assert(pool->oldest == NULL && "a pool is closed while in use");
+    pool->closing = true;
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+    for (int i = 0; i < pool->workers; i++) pthread_join(pool->handles[i], NULL);
+    pthread_cond_destroy(&pool->work);
+    pthread_cond_destroy(&pool->progress);
+    pthread_mutex_destroy(&pool->mutex);
+    sri_free(pool->free_slots);
+    sri_free(pool->handles);
+    sri_free(pool);
+    *handle = NULL;
+}
+
+sr_status sri_pool_open(int threads, sri_pool **handle, sr_error *error) {
+    *handle = NULL;
+    if (threads < 1 || threads > SR_MAX_THREADS)
+        return sri_fail(error, SR_ERR_INVALID, "threads", "%d threads were asked for; use 1 to %d", threads,
+                        SR_MAX_THREADS);
+    sri_pool *pool = sri_alloc_zero(1, sizeof *pool);
+    if (pool == NULL) return sri_fail_memory(error);
+    pool->threads = pool->free_count = threads;
+    pool->free_slots = sri_alloc_array((size_t)threads, sizeof *pool->free_slots);
+    pool->handles = sri_alloc_array((size_t)threads, sizeof *pool->handles);
+    pthread_mutex_init(&pool->mutex, NULL);
+    pthread_cond_init(&pool->work, NULL);
+    pthread_cond_init(&pool->progress, NULL);
+    *handle = pool;
+    if (pool->free_slots == NULL || pool->handles == NULL) {
+        sri_pool_close(handle);
+        return sri_fail_memory(error);
+    }
+    for (int i = 0; i < threads; i++) pool->free_slots[i] = threads - 1 - i;
+    for (; pool->workers < threads - 1; pool->workers++) {
+        int failure = pthread_create(&pool->handles[pool->workers], NULL, work, pool);
+        if (failure != 0) {
+            sri_pool_close(handle);
+            return sri_fail_errno(error, failure, "threads", "cannot start thread %d of %d", pool->workers + 2, threads);
+        }
+    }
+    return SR_OK;
+}
