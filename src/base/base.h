@@ -30,6 +30,11 @@ sr_status sri_fail_errno(sr_error *error, int system_errno, const char *place, c
 
 sr_status sri_fail_memory(sr_error *error);
 
+/* Copies a caller's options struct, whose first member is its size, into the library's own of `full_size`
+ * bytes: an older, smaller struct leaves zeros (the defaults) behind it; a newer, larger one is accepted when
+ * what this library does not know is zero. `given` may be NULL: all defaults. */
+sr_status sri_take_options(void *full, size_t full_size, const void *given, const char *place, sr_error *error);
+
 /* ---- Log (log.c) ------------------------------------------------------------------------------- */
 
 void sri_log(sr_log_level level, const char *format, ...) SRI_PRINTF(2, 3);

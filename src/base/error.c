@@ -1,4 +1,4 @@
-/* error.c - status names and the filling of sr_error. */
+/* error.c - status names, the filling of sr_error, and the taking of options structs. */
 #include "base/base.h"
 
 #include <errno.h>
@@ -79,4 +79,20 @@ sr_status sri_fail_errno(sr_error *error, int system_errno, const char *place, c
 
 sr_status sri_fail_memory(sr_error *error) {
     return sri_fail(error, SR_ERR_NO_MEMORY, NULL, "out of memory; nothing was changed");
+}
+
+sr_status sri_take_options(void *full, size_t full_size, const void *given, const char *place, sr_error *error) {
+    memset(full, 0, full_size);
+    memcpy(full, &full_size, sizeof full_size);
+    if (given == NULL) return SR_OK;
+    size_t size;
+    memcpy(&size, given, sizeof size);
+    if (size < sizeof size || size > 65536)
+        return sri_fail(error, SR_ERR_INVALID, place, "%s: size is %zu; set it to sizeof the struct", place, size);
+    for (size_t i = full_size; i < size; i++)
+        if (((const unsigned char *)given)[i] != 0)
+            return sri_fail(error, SR_ERR_UNSUPPORTED, place, "%s has a field that library version %s does not know",
+                            place, SR_VERSION);
+    memcpy((char *)full + sizeof size, (const char *)given + sizeof size, SRI_MIN(size, full_size) - sizeof size);
+    return SR_OK;
 }
