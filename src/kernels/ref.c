@@ -1,7 +1,169 @@
-/* ref.c - the plain kernels, the ground truth of the others. */
-#include "kernels/kernels.h"
+/*
+ * ref.c - the plain kernels: the ground truth of the others, and what runs on a CPU without any of them.
+ *
+ * Written for clearness, but for the integer product, whose inner loop compilers vectorise. fmaf() is a call
+ * here, one instruction on the higher levels.
+ */
+#include "kernels/kernels_int.h"
 
-#include <math.h>
+#include <string.h>
+
+static float sum_lanes(float lanes[16]) {
+    for (int width = 8; width > 0; width /= 2)
+        for (int lane = 0; lane < width; lane++) lanes[lane] += lanes[lane + width];
+    return lanes[0];
+}
+
+static float exp_ref(float x) {
+    x = fmaxf(x, EXP_LOWEST);
+    float n = rintf(x * EXP_LOG2E);
+    float r = fmaf(n, EXP_LN2_LOW, fmaf(n, EXP_LN2_HIGH, x));
+    float p = fmaf(fmaf(fmaf(fmaf(EXP_4, r, EXP_3), r, EXP_2), r, EXP_1), r, EXP_0);
+    p = fmaf(fmaf(p, r, 1.0f), r, 1.0f);
+    uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+
+static float gelu_ref(float x) {
+    static const float coefficients[] = {GELU_8, GELU_7, GELU_6, GELU_5, GELU_4, GELU_3, GELU_2, GELU_1, GELU_0};
+    float a = fminf(fabsf(x), GELU_CLAMP);
+    float s = fmaf(a, GELU_STEP, -1.0f), p = GELU_9;
+    for (size_t i = 0; i < SRI_COUNT(coefficients); i++) p = fmaf(p, s, coefficients[i]);
+    return fmaf(-fabsf(x), p * exp_ref(a * a * -0.5f), fmaxf(x, 0.0f));
+}
+
+/* ---- int8 product: packed as [scale n][bias n][column sums n][w n x k] --------------------------------- */
+
+static size_t gemm_s8_size(size_t n, size_t k) { return n * (2 * sizeof(float) + sizeof(int32_t)) + n * k; }
+
+static void gemm_s8_pack(const sri_weights_s8 *weights, void *packed) {
+    size_t n = weights->n, k = weights->k;
+    float *scale = packed, *bias = scale + n;
+    int32_t *sums = (int32_t *)(bias + n);
+    memcpy(scale, weights->scale, n * sizeof *scale);
+    memcpy(bias, weights->bias, n * sizeof *bias);
+    for (size_t j = 0; j < n; j++) {
+        sums[j] = 0;
+        for (size_t i = 0; i < k; i++) sums[j] += weights->w[j * k + i];
+    }
+    memcpy(sums + n, weights->w, n * k);
+}
+
+static int32_t dot_u8s8(const uint8_t *a, const int8_t *b, size_t k) {
+    int32_t sum = 0;
+    for (size_t i = 0; i < k; i++) sum += (int16_t)a[i] * (int16_t)b[i];
+    return sum;
+}
+
+static void gemm_s8_run(const sri_quantized *x, size_t m, const void *packed, size_t n, size_t k,
+                        sri_activation activation, float *y) {
+    const float *scale = packed, *bias = scale + n;
+    const int32_t *sums = (const int32_t *)(bias + n);
+    const int8_t *w = (const int8_t *)(sums + n);
+    for (size_t j = 0; j < n; j++)
+        for (size_t i = 0; i < m; i++) {
+            int32_t sum = dot_u8s8(x->q + i * x->stride, w + j * k, k) - x->zero[i] * sums[j];
+            float value = fmaf((float)sum * scale[j], x->scale[i], bias[j]);
+            y[i * n + j] = activation == SRI_GELU ? gelu_ref(value) : value;
+        }
+}
+
+/* ---- fp32 product: packed as [bias n][w n x k] --------------------------------------------------------- */
+
+static size_t gemm_f32_size(size_t n, size_t k) { return (n + n * k) * sizeof(float); }
+
+static void gemm_f32_pack(const sri_weights_f32 *weights, void *packed) {
+    float *bias = packed;
+    memcpy(bias, weights->bias, weights->n * sizeof *bias);
+    memcpy(bias + weights->n, weights->w, weights->n * weights->k * sizeof *bias);
+}
+
+static void gemm_f32_run(const float *x, size_t m, const void *packed, size_t n, size_t k,
+                         sri_activation activation, float *y) {
+    const float *bias = packed, *w = bias + n;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            float sum = 0;
+            for (size_t l = 0; l < k; l++) sum = fmaf(x[i * k + l], w[j * k + l], sum);
+            sum += bias[j];
+            y[i * n + j] = activation == SRI_GELU ? gelu_ref(sum) : sum;
+        }
+}
+
+/* ---- rows ---------------------------------------------------------------------------------------------- */
+
+static void quantize_row(const float *x, size_t k, uint8_t *q, float *scale, int32_t *zero) {
+    float low = 0, high = 0;
+    for (size_t i = 0; i < k; i++) {
+        low = fminf(low, x[i]);
+        high = fmaxf(high, x[i]);
+    }
+    float inverse = sri_quantize_range(low, high, scale, zero);
+    for (size_t i = 0; i < k; i++) {
+        int32_t value = sri_round_within(x[i] * inverse) + *zero;
+        q[i] = (uint8_t)SRI_MIN(SRI_MAX(value, 0), 255);
+    }
+}
+
+static void quantize(const float *x, size_t m, size_t k, const sri_quantized *out) {
+    for (size_t i = 0; i < m; i++)
+        quantize_row(x + i * k, k, out->q + i * out->stride, &out->scale[i], &out->zero[i]);
+}
+
+static void add_norm_row(float *x, const float *y, size_t n, const float *gamma, const float *beta, float epsilon) {
+    float lanes[16] = {0};
+    for (size_t i = 0; i < n; i++) {
+        x[i] += y[i];
+        lanes[i % 16] += x[i];
+    }
+    float mean = sum_lanes(lanes) / (float)n;
+    memset(lanes, 0, sizeof lanes);
+    for (size_t i = 0; i < n; i++) {
+        x[i] -= mean;
+        lanes[i % 16] = fmaf(x[i], x[i], lanes[i % 16]);
+    }
+    float inverse = 1.0f / sqrtf(sum_lanes(lanes) / (float)n + epsilon);
+    for (size_t i = 0; i < n; i++) x[i] = fmaf(x[i] * inverse, gamma[i], beta[i]);
+}
+
+static void add_norm(float *x, const float *y, size_t m, size_t n, const float *gamma, const float *beta,
+                     float epsilon) {
+    for (size_t i = 0; i < m; i++) add_norm_row(x + i * n, y + i * n, n, gamma, beta, epsilon);
+}
+
+/* ---- attention ----------------------------------------------------------------------------------------- */
+
+static void softmax(float *scores, size_t t, float *inverse_sum) {
+    float highest = scores[0], lanes[16] = {0};
+    for (size_t j = 1; j < t; j++) highest = fmaxf(highest, scores[j]);
+    for (size_t j = 0; j < t; j++) {
+        scores[j] = exp_ref(scores[j] - highest);
+        lanes[j % 16] += scores[j];
+    }
+    *inverse_sum = 1.0f / sum_lanes(lanes);
+}
+
+static void attend(const sri_attention *a) {
+    float *scores = a->scratch;
+    for (size_t i = 0; i < a->t; i++) {
+        for (size_t j = 0; j < a->t; j++) {
+            float sum = 0;
+            for (size_t d = 0; d < a->width; d++) sum = fmaf(a->q[i * a->stride + d], a->k[j * a->stride + d], sum);
+            scores[j] = sum * a->scale;
+        }
+        float inverse_sum;
+        softmax(scores, a->t, &inverse_sum);
+        for (size_t d = 0; d < a->width; d++) {
+            float sum = 0;
+            for (size_t j = 0; j < a->t; j++) sum = fmaf(scores[j], a->v[j * a->stride + d], sum);
+            a->out[i * a->out_stride + d] = sum * inverse_sum;
+        }
+    }
+}
+
+/* ---- vector search ------------------------------------------------------------------------------------- */
 
 static void dots(const float *queries, size_t query_count, const float *vectors, size_t n, size_t dim, float *out) {
     for (size_t q = 0; q < query_count; q++)
@@ -9,12 +171,17 @@ static void dots(const float *queries, size_t query_count, const float *vectors,
             const float *a = queries + q * dim, *b = vectors + i * dim;
             float lanes[16] = {0};
             for (size_t k = 0; k < dim; k++) lanes[k % 16] = fmaf(a[k], b[k], lanes[k % 16]);
-            for (int width = 8; width > 0; width /= 2)
-                for (int lane = 0; lane < width; lane++) lanes[lane] += lanes[lane + width];
-            out[q * n + i] = lanes[0];
+            out[q * n + i] = sum_lanes(lanes);
         }
 }
 
-static const sri_kernels table = {.dots = dots};
-
-const sri_kernels *sri_kernels_get(void) { return &table; }
+void sri_kernels_ref(sri_kernels *table) {
+    *table = (sri_kernels){
+        .gemm_s8 = {gemm_s8_size, gemm_s8_pack, gemm_s8_run},
+        .gemm_f32 = {gemm_f32_size, gemm_f32_pack, gemm_f32_run},
+        .quantize = quantize,
+        .add_norm = add_norm,
+        .attend = attend,
+        .dots = dots,
+    };
+}

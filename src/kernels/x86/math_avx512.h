@@ -1,0 +1,58 @@
+/*
+ * math_avx512.h - what the AVX-512 kernels share: exp, gelu, the sum of 16 lanes, masks of a tail. The
+ * operations and their order are those of ref.c.
+ */
+#ifndef SRI_MATH_AVX512_H
+#define SRI_MATH_AVX512_H
+
+#include "kernels/kernels_int.h"
+
+#include <immintrin.h>
+
+#define SRI_INLINE static inline __attribute__((always_inline))
+
+/* Lanes 0 to count - 1; all 16 from count 16 on. */
+SRI_INLINE __mmask16 sri_mask16(size_t count) {
+    return count >= 16 ? (__mmask16)0xFFFF : (__mmask16)((1u << count) - 1);
+}
+
+SRI_INLINE float sri_sum16(__m512 lanes) {
+    __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps(lanes, 1));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+SRI_INLINE __m512 sri_exp16(__m512 x) {
+    x = _mm512_max_ps(x, _mm512_set1_ps(EXP_LOWEST));
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(EXP_LOG2E)),
+                                    _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 r = _mm512_fmadd_ps(n, _mm512_set1_ps(EXP_LN2_HIGH), x);
+    r = _mm512_fmadd_ps(n, _mm512_set1_ps(EXP_LN2_LOW), r);
+    __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(EXP_4), r, _mm512_set1_ps(EXP_3));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(EXP_2));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(EXP_1));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(EXP_0));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+SRI_INLINE __m512 sri_gelu16(__m512 x) {
+    __m512 size = _mm512_abs_ps(x);
+    __m512 a = _mm512_min_ps(size, _mm512_set1_ps(GELU_CLAMP));
+    __m512 s = _mm512_fmadd_ps(a, _mm512_set1_ps(GELU_STEP), _mm512_set1_ps(-1.0f));
+    __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(GELU_9), s, _mm512_set1_ps(GELU_8));
+    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_7));
+    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_6));
+    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_5));
+    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_4));
+    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_3));
+    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_2));
+    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_1));
+    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_0));
+    __m512 tail = _mm512_mul_ps(p, sri_exp16(_mm512_mul_ps(_mm512_mul_ps(a, a), _mm512_set1_ps(-0.5f))));
+    return _mm512_fnmadd_ps(size, tail, _mm512_max_ps(x, _mm512_setzero_ps()));
+}
+
+#endif
