@@ -6,7 +6,6 @@
  */
 #include "encode/encode_int.h"
 
-#include <math.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -15,15 +14,6 @@ typedef struct callback_state {
     void *user;
     pthread_mutex_t mutex;
 } callback_state;
-
-static bool normalise(float *vector, int dimension) {
-    double sum = 0;
-    for (int i = 0; i < dimension; i++) sum += (double)vector[i] * vector[i];
-    double length = sqrt(sum);
-    if (!(length > 0) || !isfinite(length)) return false;
-    for (int i = 0; i < dimension; i++) vector[i] = (float)(vector[i] / length);
-    return true;
-}
 
 static sr_status encode(sr_encoder *encoder, const sr_str *texts, size_t n, float *out, uint8_t *truncated,
                         sr_error *error) {
@@ -35,7 +25,7 @@ static sr_status encode(sr_encoder *encoder, const sr_str *texts, size_t n, floa
         return sri_fail(error, SR_ERR_CALLBACK, encoder->name, "encoder %s failed with %d on %zu texts",
                         encoder->name, result, n);
     for (size_t i = 0; i < n; i++)
-        if (!normalise(out + i * (size_t)encoder->dimension, encoder->dimension))
+        if (!sri_normalise(out + i * (size_t)encoder->dimension, (size_t)encoder->dimension))
             return sri_fail(error, SR_ERR_CALLBACK, encoder->name,
                             "encoder %s gave a vector that is zero or not finite for text %zu of %zu",
                             encoder->name, i + 1, n);

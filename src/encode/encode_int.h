@@ -30,6 +30,9 @@ struct sr_encoder {
 sr_status sri_callback_encoder_open(const sr_encoder_options *options, sr_encoder *encoder, sr_error *error);
 sr_status sri_transformer_encoder_open(const sr_encoder_options *options, sr_encoder *encoder, sr_error *error);
 
+/* Scales a vector to length 1; false, and the vector unchanged, when it is zero or not finite. */
+bool sri_normalise(float *vector, size_t dimension);
+
 /* Writes to `path` the directory of a model given as a name, a directory or NULL (the default). A name is
  * looked up among the shipped models (locate.c). */
 sr_status sri_locate_model(const char *model, char *path, size_t capacity, sr_error *error);

@@ -7,6 +7,17 @@
 
 #include "encode/encode_int.h"
 
+#include <math.h>
+
+bool sri_normalise(float *vector, size_t dimension) {
+    double sum = 0;
+    for (size_t i = 0; i < dimension; i++) sum += (double)vector[i] * vector[i];
+    double length = sqrt(sum);
+    if (!(length > 0) || !isfinite(length)) return false;
+    for (size_t i = 0; i < dimension; i++) vector[i] = (float)(vector[i] / length);
+    return true;
+}
+
 static sr_status check_texts(const sr_str *texts, size_t n, sr_error *error) {
     for (size_t i = 0; i < n; i++) {
         if (texts[i].data == NULL && texts[i].len > 0)

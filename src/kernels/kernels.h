@@ -71,14 +71,14 @@ typedef void sri_quantize_fn(const float *x, size_t m, size_t k, const sri_quant
 typedef void sri_add_norm_fn(float *x, const float *y, size_t m, size_t n, const float *gamma, const float *beta,
                              float epsilon);
 
-/* Attention of one head over one text: out[i] = softmax(scale * q[i] . k[j] over j) . v.
- * q, k, v: [t, width] with rows `stride` floats apart; out likewise, `out_stride` apart. Dot products by fma
+/* Attention of one head over one text: out[i] = softmax(scale * q[i] . k[j] over j) . v for i < rows.
+ * k, v: [t, width] with rows `stride` floats apart, as q [rows, width]; out likewise, `out_stride` apart. Dot products by fma
  * over ascending width from 0; softmax less the maximum, its sum in 16 lanes; values weighted by fma over
  * ascending j from 0, then multiplied by 1 / sum. `scratch`: sri_attend_scratch(t, width) floats. */
 typedef struct sri_attention {
     const float *q, *k, *v;
     size_t stride;
-    size_t t, width;
+    size_t rows, t, width;
     float scale;
     float *out;
     size_t out_stride;

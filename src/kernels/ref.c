@@ -147,7 +147,7 @@ static void softmax(float *scores, size_t t, float *inverse_sum) {
 
 static void attend(const sri_attention *a) {
     float *scores = a->scratch;
-    for (size_t i = 0; i < a->t; i++) {
+    for (size_t i = 0; i < a->rows; i++) {
         for (size_t j = 0; j < a->t; j++) {
             float sum = 0;
             for (size_t d = 0; d < a->width; d++) sum = fmaf(a->q[i * a->stride + d], a->k[j * a->stride + d], sum);

@@ -77,11 +77,11 @@ static void attend(const sri_attention *a) {
     size_t padded = sri_round_up(a->t, 16);
     float *keys = a->scratch, *scores = keys + a->width * padded;
     transpose_keys(a, padded, keys);
-    for (size_t row = 0; row < a->t; row += ROWS) {
+    for (size_t row = 0; row < a->rows; row += ROWS) {
         const float *q[ROWS];
         float inverse[ROWS];
-        int rows = (int)SRI_MIN(a->t - row, (size_t)ROWS);
-        for (int r = 0; r < ROWS; r++) q[r] = a->q + SRI_MIN(row + (size_t)r, a->t - 1) * a->stride;
+        int rows = (int)SRI_MIN(a->rows - row, (size_t)ROWS);
+        for (int r = 0; r < ROWS; r++) q[r] = a->q + SRI_MIN(row + (size_t)r, a->rows - 1) * a->stride;
         score(a, q, keys, padded, scores);
         for (int r = 0; r < ROWS; r++) inverse[r] = soften(scores + (size_t)r * padded, a->t, padded);
         weigh(a, scores, padded, inverse, row, rows);
