@@ -1,0 +1,76 @@
+"""Encoders under one interface: ours through the C API, ONNX Runtime through its Python package.
+
+An engine has encode(texts) -> float32 [texts, dimension], normalised; tokenising is part of it.
+"""
+
+import ctypes
+
+import numpy as np
+
+
+class SrStr(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_char_p), ("len", ctypes.c_size_t)]
+
+
+class SrError(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_int), ("message", ctypes.c_char * 1024), ("place", ctypes.c_char * 256)]
+
+
+class SrEncoderOptions(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_size_t), ("kind", ctypes.c_int), ("model", ctypes.c_char_p),
+                ("threads", ctypes.c_int), ("pooling", ctypes.c_int), ("prefix", ctypes.c_char_p),
+                ("max_tokens", ctypes.c_int), ("encode", ctypes.c_void_p), ("user", ctypes.c_void_p),
+                ("dimension", ctypes.c_int), ("identity", ctypes.c_char_p)]
+
+
+class Ours:
+    def __init__(self, library, model, threads):
+        self._library = ctypes.CDLL(library)
+        self._library.sr_cpu_level.restype = ctypes.c_char_p
+        self._encoder = ctypes.c_void_p()
+        self._error = SrError()
+        options = SrEncoderOptions(size=ctypes.sizeof(SrEncoderOptions), model=model.encode(), threads=threads)
+        self._must(self._library.sr_encoder_open(
+            ctypes.byref(options), ctypes.byref(self._encoder), ctypes.byref(self._error)))
+        self.dimension = self._library.sr_encoder_dimension(self._encoder)
+        self.level = self._library.sr_cpu_level().decode()
+
+    def _must(self, status):
+        if status != 0:
+            raise RuntimeError(self._error.message.decode())
+
+    def encode(self, texts):
+        raw = [text.encode() for text in texts]
+        strings = (SrStr * len(raw))(*[SrStr(text, len(text)) for text in raw])
+        out = np.empty((len(raw), self.dimension), dtype=np.float32)
+        self._must(self._library.sr_encoder_encode(
+            self._encoder, strings, ctypes.c_size_t(len(raw)), out.ctypes.data_as(ctypes.c_void_p), None,
+            ctypes.byref(self._error)))
+        return out
+
+
+class OnnxRuntime:
+    """CLS pooling; a batch is padded to its longest text. Tokenising uses the threads that it may."""
+
+    level = "ONNX Runtime's own"
+
+    def __init__(self, model, tokenizer, threads):
+        import onnxruntime
+        from tokenizers import Tokenizer
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        self._tokenizer = Tokenizer.from_file(tokenizer)
+        self._tokenizer.enable_truncation(512)
+        self._tokenizer.enable_padding()
+
+    def encode(self, texts):
+        encoded = self._tokenizer.encode_batch(texts)
+        ids = np.array([e.ids for e in encoded], dtype=np.int64)
+        mask = np.array([e.attention_mask for e in encoded], dtype=np.int64)
+        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        hidden = self._session.run(None, {name: feed[name] for name in self._inputs})[0]
+        vectors = hidden[:, 0]
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
