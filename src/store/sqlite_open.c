@@ -1,0 +1,330 @@
+/*
+ * sqlite_open.c - finding out what a file is before touching it, opening it, and making a new one.
+ *
+ * SQLite changes files by opening them: it rolls back journals, and moves what a write-ahead log holds into
+ * the main file. So the head of the file is read first, and a file that is not ours is never opened for
+ * writing. A new database is made in one transaction that also sets application_id and schema version, and
+ * turned to WAL after that; so a file with our application_id in its head is always complete, or has a
+ * journal from which SQLite restores the empty file it was.
+ *
+ * Reading needs the -shm file beside a WAL database, which cannot be made in a read-only directory or on a
+ * read-only disk. Where the log is empty the file is then opened as immutable; a process that starts writing
+ * at that moment, with more rights than we have, is not seen.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/sqlite_int.h"
+
+#define BUSY_MILLISECONDS 5000
+
+static const char schema[] =
+    "PRAGMA application_id = 1397895217;" /* APPLICATION_ID */
+    "PRAGMA user_version = 1;"            /* SRI_STORE_SCHEMA */
+    "CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT, WITHOUT "
+    "ROWID;"
+    "CREATE TABLE routes (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
+    " threshold_kind INTEGER NOT NULL, threshold REAL NOT NULL,"
+    " description TEXT NOT NULL, metadata TEXT NOT NULL) STRICT;"
+    "CREATE TABLE utterances (id INTEGER PRIMARY KEY,"
+    " route INTEGER NOT NULL REFERENCES routes (id) ON DELETE CASCADE,"
+    " text TEXT NOT NULL, UNIQUE (route, text)) STRICT;"
+    "CREATE TABLE models (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE,"
+    " name TEXT NOT NULL, dimension INTEGER NOT NULL, updated INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE vectors (id INTEGER PRIMARY KEY,"
+    " utterance INTEGER NOT NULL REFERENCES utterances (id) ON DELETE CASCADE ON UPDATE CASCADE,"
+    " model INTEGER NOT NULL REFERENCES models (id), vector BLOB NOT NULL,"
+    " UNIQUE (utterance, model)) STRICT;"
+    "INSERT INTO meta VALUES ('revision', 0), ('next_id', 1);";
+
+_Static_assert(APPLICATION_ID == 1397895217 && SRI_STORE_SCHEMA == 1, "as in the schema");
+
+/* ---- What the file is --------------------------------------------------------------------------- */
+
+typedef enum file_kind { FILE_MISSING, FILE_EMPTY, FILE_OURS, FILE_BLANK_DATABASE } file_kind;
+
+typedef struct file_head {
+    uint8_t bytes[100];
+    size_t count;
+    uint64_t size;
+} file_head;
+
+static uint32_t big_endian(const uint8_t *bytes) {
+    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+}
+
+/* The size of the file with this suffix; 0 when there is none. */
+static uint64_t side_file_size(const char *path, const char *suffix) {
+    sri_buffer name = {0};
+    struct stat status = {0};
+    if (sri_buffer_format(&name, "%s%s%c", path, suffix, '\0') && stat(name.data, &status) != 0)
+        status.st_size = 0;
+    sri_buffer_free(&name);
+    return (uint64_t)status.st_size;
+}
+
+static sr_status another_program(const char *path, sr_error *error) {
+    return sri_fail(error, SR_ERR_DATABASE, path,
+                    "%s is a database of another program; name another file with --db", path);
+}
+
+static void parent_of(const char *path, char *parent, size_t capacity) {
+    const char *slash = strrchr(path, '/');
+    size_t len = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
+    if (len == 0 || len >= capacity)
+        snprintf(parent, capacity, ".");
+    else
+        snprintf(parent, capacity, "%.*s", (int)len, path);
+}
+
+static sr_status check_missing(const char *path, unsigned flags, sr_error *error) {
+    char parent[4096];
+    if ((flags & (SRI_STORE_EXISTING | SRI_STORE_READ_ONLY)) != 0)
+        return sri_fail(error, SR_ERR_NOT_FOUND, path, "there is no database %s", path);
+    parent_of(path, parent, sizeof parent);
+    if (!sri_is_directory(parent))
+        return sri_fail(
+            error, SR_ERR_NOT_FOUND, path,
+            "cannot create %s: there is no directory %s; create it or name another file", path,
+            parent);
+    if (access(parent, W_OK) != 0)
+        return sri_fail(error, SR_ERR_READ_ONLY, path,
+                        "cannot create %s: directory %s cannot be written; name another file", path,
+                        parent);
+    return SR_OK;
+}
+
+static sr_status read_head(const char *path, file_head *head, sr_error *error) {
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) return sri_fail_errno(error, errno, path, "cannot read database %s", path);
+    ssize_t got = pread(descriptor, head->bytes, sizeof head->bytes, 0);
+    int saved = errno;
+    close(descriptor);
+    if (got < 0) return sri_fail_errno(error, saved, path, "cannot read database %s", path);
+    head->count = (size_t)got;
+    return SR_OK;
+}
+
+/* Whether a database without application_id has tables, asked without the right to change it. */
+static sr_status check_blank(const char *path, const file_head *head, sr_error *error) {
+    if (head->bytes[18] != 1 || side_file_size(path, "-journal") > 0)
+        return another_program(path, error);
+    sqlite_store probe = {.path = (char *)(uintptr_t)path};
+    int64_t tables = 0;
+    int result = sqlite3_open_v2(path, &probe.db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
+    sr_status code = SR_OK;
+    if (result != SQLITE_OK)
+        code = sri_sqlite_fail(&probe, result, "open database", error);
+    else
+        code = sri_sqlite_integer(&probe, "SELECT count(*) FROM sqlite_master", &tables, error);
+    sqlite3_close(probe.db);
+    if (code == SR_OK && tables > 0) code = another_program(path, error);
+    return code;
+}
+
+/* SQLite would notice some truncations only when it comes to a page that is not there. While a log or a
+ * journal is there to be replayed, the size may rightly differ. */
+static sr_status check_size(const char *path, const file_head *head, sr_error *error) {
+    uint32_t page = (uint32_t)head->bytes[16] << 8 | head->bytes[17];
+    if (page == 1) page = 65536;
+    bool valid = big_endian(head->bytes + 24) == big_endian(head->bytes + 92);
+    uint64_t expected = (uint64_t)big_endian(head->bytes + 28) * page;
+    if (!valid || head->size >= expected) return SR_OK;
+    if (side_file_size(path, "-wal") > 0 || side_file_size(path, "-journal") > 0) return SR_OK;
+    return sri_fail(error, SR_ERR_FORMAT, path,
+                    "database %s is truncated: it has %llu of %llu bytes; restore it from a copy",
+                    path, (unsigned long long)head->size, (unsigned long long)expected);
+}
+
+static sr_status check_head(const char *path, const file_head *head, file_kind *kind,
+                            sr_error *error) {
+    if (head->count < sizeof head->bytes || memcmp(head->bytes, "SQLite format 3", 16) != 0)
+        return sri_fail(error, SR_ERR_FORMAT, path,
+                        "%s is not a database; name another file with --db", path);
+    uint32_t application = big_endian(head->bytes + 68), version = big_endian(head->bytes + 60);
+    *kind = FILE_BLANK_DATABASE;
+    if (application == 0 && version == 0) return check_blank(path, head, error);
+    if (application != APPLICATION_ID) return another_program(path, error);
+    if (version > SRI_STORE_SCHEMA)
+        return sri_fail(
+            error, SR_ERR_DATABASE, path,
+            "database %s has schema %u, written by a newer version; this one knows %d: upgrade",
+            path, version, SRI_STORE_SCHEMA);
+    *kind = FILE_OURS;
+    return check_size(path, head, error);
+}
+
+static sr_status examine(const char *path, unsigned flags, file_kind *kind, sr_error *error) {
+    struct stat status;
+    *kind = FILE_MISSING;
+    if (stat(path, &status) != 0) {
+        if (errno == ENOENT || errno == ENOTDIR) return check_missing(path, flags, error);
+        return sri_fail_errno(error, errno, path, "cannot open database %s", path);
+    }
+    if (S_ISDIR(status.st_mode))
+        return sri_fail(error, SR_ERR_FORMAT, path,
+                        "%s is a directory, not a database; name a file with --db", path);
+    if (!S_ISREG(status.st_mode))
+        return sri_fail(error, SR_ERR_FORMAT, path,
+                        "%s is not a regular file; name another with --db", path);
+    *kind = FILE_EMPTY;
+    file_head head = {.size = (uint64_t)status.st_size};
+    if (status.st_size > 0) {
+        sr_status code = read_head(path, &head, error);
+        return code != SR_OK ? code : check_head(path, &head, kind, error);
+    }
+    if ((flags & SRI_STORE_READ_ONLY) != 0)
+        return sri_fail(error, SR_ERR_FORMAT, path, "%s is empty; open it once for writing", path);
+    return SR_OK;
+}
+
+/* ---- The connection ------------------------------------------------------------------------------- */
+
+static sr_status configure(sqlite_store *store, sr_error *error) {
+    sqlite3_busy_timeout(store->db, BUSY_MILLISECONDS);
+    /* A hostile file must not run anything of its own. */
+    sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+    sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+    sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    return sri_sqlite_run(
+        store,
+        "PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8000;"
+        "PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY",
+        "set up", error);
+}
+
+/* `path` so that SQLite takes it for a file's name whatever it begins with; as a URI when `immutable`. */
+static bool append_name(sri_buffer *name, const char *path, bool immutable) {
+    bool enough = true;
+    if (immutable) enough = sri_buffer_append_str(name, "file:");
+    if (path[0] != '/') enough = enough && sri_buffer_append_str(name, "./");
+    for (const char *c = path; *c != '\0' && enough; c++) {
+        if (immutable && strchr("%?#", *c) != NULL)
+            enough = sri_buffer_format(name, "%%%02X", (unsigned)*c);
+        else
+            enough = sri_buffer_append(name, c, 1);
+    }
+    if (immutable) enough = enough && sri_buffer_append_str(name, "?immutable=1");
+    return enough && sri_buffer_append(name, "", 1);
+}
+
+static sr_status open_connection(sqlite_store *store, int mode, bool immutable, sr_error *error) {
+    sri_buffer name = {0};
+    int result = SQLITE_NOMEM;
+    if (append_name(&name, store->path, immutable))
+        result = sqlite3_open_v2(name.data, &store->db,
+                                 mode | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
+                                     SQLITE_OPEN_PRIVATECACHE | (immutable ? SQLITE_OPEN_URI : 0),
+                                 NULL);
+    sri_buffer_free(&name);
+    if (result != SQLITE_OK) return sri_sqlite_fail(store, result, "open database", error);
+    return configure(store, error);
+}
+
+static void close_connection(sqlite_store *store) {
+    sqlite3_close(store->db);
+    store->db = NULL;
+}
+
+/* Makes the first access to the file. */
+static sr_status read_application(sqlite_store *store, int64_t *application, sr_error *error) {
+    return sri_sqlite_integer(store, "PRAGMA application_id", application, error);
+}
+
+/* Opens an existing file as far as its rights allow. */
+static sr_status open_existing(sqlite_store *store, unsigned flags, sr_error *error) {
+    bool wanted_read_only = (flags & SRI_STORE_READ_ONLY) != 0;
+    int64_t application;
+    sr_error first;
+    sr_status code = open_connection(
+        store, wanted_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, false, &first);
+    if (code == SR_OK) code = read_application(store, &application, &first);
+    if (code == SR_OK) {
+        store->base.read_only = wanted_read_only || sqlite3_db_readonly(store->db, "main") == 1;
+        return SR_OK;
+    }
+    int result = store->db == NULL ? SQLITE_NOMEM : sqlite3_errcode(store->db);
+    close_connection(store);
+    if (result != SQLITE_CANTOPEN && result != SQLITE_READONLY) {
+        if (error != NULL) *error = first;
+        return code;
+    }
+    if (side_file_size(store->path, "-wal") > 0)
+        return sri_fail(error, SR_ERR_READ_ONLY, store->path,
+                        "cannot read database %s: changes wait in %s-wal and its directory cannot "
+                        "be written; open "
+                        "it once from an account that may write",
+                        store->path, store->path);
+    store->base.read_only = true;
+    code = open_connection(store, SQLITE_OPEN_READONLY, true, error);
+    return code != SR_OK ? code : read_application(store, &application, error);
+}
+
+/* ---- A new database --------------------------------------------------------------------------------- */
+
+/* Two processes may come here with the same empty file: the second finds it made. */
+static sr_status create_schema(sqlite_store *store, sr_error *error) {
+    int64_t application = 0;
+    sr_status code =
+        sri_sqlite_run(store, "PRAGMA page_size = 8192; BEGIN EXCLUSIVE", "create database", error);
+    if (code != SR_OK) return code;
+    code = read_application(store, &application, error);
+    if (code == SR_OK && application == 0)
+        code = sri_sqlite_run(store, schema, "create database", error);
+    if (code == SR_OK) code = sri_sqlite_run(store, "COMMIT", "create database", error);
+    if (code != SR_OK && !sqlite3_get_autocommit(store->db)) {
+        sr_status ignored = sri_sqlite_run(store, "ROLLBACK", "create database", NULL);
+        (void)ignored;
+    }
+    return code;
+}
+
+static sr_status check_opened(sqlite_store *store, sr_error *error) {
+    int64_t application = 0, version = 0, tables = 0;
+    sr_status code = read_application(store, &application, error);
+    if (code == SR_OK) code = sri_sqlite_integer(store, "PRAGMA user_version", &version, error);
+    if (code != SR_OK) return code;
+    if (application != APPLICATION_ID) return another_program(store->path, error);
+    if (version != SRI_STORE_SCHEMA)
+        return sri_fail(error, SR_ERR_DATABASE, store->path,
+                        "database %s has schema %lld; this version knows %d", store->path,
+                        (long long)version, SRI_STORE_SCHEMA);
+    code = sri_sqlite_integer(store,
+                              "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN"
+                              " ('meta', 'routes', 'utterances', 'models', 'vectors')",
+                              &tables, error);
+    if (code == SR_OK && tables != 5)
+        return sri_fail(error, SR_ERR_FORMAT, store->path,
+                        "database %s lacks %d of its 5 tables; restore it from a copy", store->path,
+                        (int)(5 - tables));
+    return code;
+}
+
+sr_status sri_sqlite_connect(sqlite_store *store, unsigned flags, sr_error *error) {
+    file_kind kind;
+    sr_status code = examine(store->path, flags, &kind, error);
+    if (code != SR_OK) return code;
+    if (kind == FILE_MISSING)
+        code = open_connection(store, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, false, error);
+    else
+        code = open_existing(store, flags, error);
+    if (code != SR_OK) return code;
+    int64_t application = 0;
+    code = read_application(store, &application, error);
+    if (code == SR_OK && application == 0) {
+        if (store->base.read_only)
+            return sri_fail(
+                error, SR_ERR_READ_ONLY, store->path,
+                "%s holds no route table and cannot be written; name another file with --db",
+                store->path);
+        code = create_schema(store, error);
+    }
+    if (code == SR_OK) code = check_opened(store, error);
+    if (code == SR_OK && !store->base.read_only)
+        code = sri_sqlite_run(store, "PRAGMA journal_mode = WAL", "use a log for database", error);
+    return code;
+}
