@@ -7,8 +7,6 @@
  */
 #include "eval/eval.h"
 
-#include "io/io.h"
-
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +16,11 @@
 #define MAX_HEAT     ((size_t)40)
 
 /* ---- JSON -------------------------------------------------------------------------------------- */
+
+static bool append_number(sri_buffer *out, double number) {
+    return isnan(number) ? sri_buffer_append_str(out, "null")
+                         : sri_buffer_format(out, "%.7g", number);
+}
 
 bool sri_eval_append_json(const sri_eval *eval, sri_buffer *out) {
     const sri_figures *f = &eval->figures;
@@ -38,10 +41,10 @@ bool sri_eval_append_json(const sri_eval *eval, sri_buffer *out) {
     bool done = sri_buffer_format(out, "{\"n\":%zu", f->n);
     for (size_t i = 0; done && i < SRI_COUNT(members); i++)
         done = sri_buffer_format(out, ",\"%s\":", members[i].name) &&
-               sri_append_number(out, members[i].value);
+               append_number(out, members[i].value);
     return done && sri_buffer_append_str(out, ",\"latency_ms\":{\"p50\":") &&
-           sri_append_number(out, eval->p50) && sri_buffer_append_str(out, ",\"p99\":") &&
-           sri_append_number(out, eval->p99) && sri_buffer_append_str(out, "}}");
+           append_number(out, eval->p50) && sri_buffer_append_str(out, ",\"p99\":") &&
+           append_number(out, eval->p99) && sri_buffer_append_str(out, "}}");
 }
 
 /* ---- HTML: pieces ------------------------------------------------------------------------------ */

@@ -1,0 +1,79 @@
+/*
+ * cmd_info.c - `info`: what the table holds and what it would be decided with.
+ */
+#include "cli.h"
+
+typedef unsigned long long number;
+
+static bool put_json(cli_state *cli, const sr_info *info, bool verified) {
+    sri_buffer *out = &cli->out;
+    const struct {
+        const char *name, *value;
+    } strings[] = {{"database", info->database},
+                   {"version", info->version},
+                   {"cpu", info->cpu},
+                   {"model", info->model},
+                   {"fingerprint", info->fingerprint},
+                   {"stored_model", info->stored_model}};
+    bool done = sri_buffer_append(out, "{", 1);
+    for (size_t i = 0; done && i < SRI_COUNT(strings); i++)
+        done = sri_buffer_format(out, "%s\"%s\":", i == 0 ? "" : ",", strings[i].name) &&
+               (strings[i].value[0] == '\0' ? sri_buffer_append_str(out, "null")
+                                            : sri_append_json(out, sr_str_of(strings[i].value)));
+    return done &&
+           sri_buffer_format(
+               out,
+               ",\"revision\":%llu,\"routes\":%llu,\"utterances\":%llu,\"models\":%llu,"
+               "\"schema\":%d,\"dimension\":%d,\"threads\":%d,\"read_only\":%s",
+               (number)info->revision, (number)info->routes, (number)info->utterances,
+               (number)info->models, info->schema, info->dimension, info->threads,
+               info->read_only ? "true" : "false") &&
+           sri_buffer_append_str(out, verified ? ",\"verified\":true}\n" : "}\n");
+}
+
+static bool put_line(cli_state *cli, const char *name, const char *value) {
+    return value[0] == '\0' ||
+           (sri_buffer_format(&cli->out, "%-14s", name) && cli_put_plain(cli, sr_str_of(value)) &&
+            sri_buffer_append(&cli->out, "\n", 1));
+}
+
+static bool put_text(cli_state *cli, const sr_info *info, bool verified) {
+    char text[256];
+    snprintf(text, sizeof text, "%llu, with %llu utterances", (number)info->routes,
+             (number)info->utterances);
+    bool done = put_line(cli, "database", info->database) && put_line(cli, "routes", text);
+    snprintf(text, sizeof text, "%llu, schema %d%s", (number)info->revision, info->schema,
+             info->read_only ? ", read-only" : "");
+    done = done && put_line(cli, "revision", text) &&
+           put_line(cli, "stored model", info->stored_model);
+    if (info->dimension > 0) {
+        snprintf(text, sizeof text, "%s, %d dimensions, %d threads", info->model, info->dimension,
+                 info->threads);
+        done =
+            done && put_line(cli, "model", text) && put_line(cli, "fingerprint", info->fingerprint);
+    }
+    done = done && put_line(cli, "cpu level", info->cpu) && put_line(cli, "version", info->version);
+    return done &&
+           (!verified || put_line(cli, "verified", "the whole database and the model's files"));
+}
+
+int cli_info(cli_state *cli) {
+    bool verify = false;
+    const cli_option options[] = {{"verify", CLI_FLAG, &verify, NULL}};
+    int status = cli_parse(cli, options, SRI_COUNT(options));
+    if (status != CLI_PROCEED) return status;
+    if (cli->argc > 0) return cli_usage(cli, "info takes no arguments");
+    sr_router *router = NULL;
+    /* Without --verify the model is not loaded: info answers for a table of another model too. */
+    unsigned lazy = verify ? 0 : SR_OPEN_LAZY;
+    status = cli_open(cli, SR_OPEN_EXISTING | SR_OPEN_READ_ONLY | lazy, &router);
+    if (status != EXIT_DONE) return status;
+    sr_error error;
+    sr_info info = {.size = sizeof info};
+    sr_status code = verify ? sr_router_verify(router, &error) : SR_OK;
+    if (code == SR_OK) code = sr_router_info(router, &info, &error);
+    sr_router_close(&router);
+    if (code != SR_OK) return cli_fail(cli, &error);
+    bool done = cli->json ? put_json(cli, &info, verify) : put_text(cli, &info, verify);
+    return done ? EXIT_DONE : cli_fail_memory(cli);
+}

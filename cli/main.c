@@ -1,0 +1,117 @@
+/*
+ * main.c - the program `synaptoroute`: finds the command and runs it.
+ *
+ * Starting must be quick, so nothing is read or loaded before the command needs it.
+ */
+#include "cli.h"
+
+#include <signal.h>
+#include <string.h>
+
+static const cli_command commands[] = {
+    {"route", cli_route, "TEXT... | -", "decide which route each text belongs to",
+     "\nEach TEXT gets an answer. With - as the only TEXT, each line of standard input gets one, "
+     "in the order\n"
+     "of the lines and as soon as it is decided; a blank line answers `empty_text`.\n\n"
+     "Options:\n"
+     "  --top K         candidates to show, 0 to 1000 (default: 3)\n"
+     "  --no-reject     answer the best route, whatever the thresholds say\n"
+     "  --path PATH     fast, slow or auto (default: auto)\n\n"
+     "With --json, one object a line: text, status (matched or none), route, confidence, score, "
+     "margin,\n"
+     "reason (matched, below_threshold, ambiguous, empty_table, empty_text), path, truncated, "
+     "revision and\n"
+     "candidates (route, confidence, score, utterance).\n"},
+    {"add", cli_add, "ROUTE TEXT...", "add utterances to a route, which is made when missing",
+     "\nOptions:\n"
+     "  --threshold X   accept from this cosine on, -1 to 1, or auto\n"
+     "  --confidence P  accept from this confidence on, 0 to 1\n"
+     "  --description D what the route is for\n"
+     "  --metadata JSON any JSON value\n\n"
+     "With one of these, TEXT may be left out.\n"},
+    {"remove", cli_remove, "ROUTE [TEXT...]", "remove a route, or only these utterances of it", ""},
+    {"list", cli_list, "[ROUTE]", "show the routes, or one with its utterances",
+     "\nOptions:\n"
+     "  --utterances    show the utterances of all routes\n"},
+    {"info", cli_info, "", "show the table's size, model, versions and the CPU level",
+     "\nOptions:\n"
+     "  --verify        check the whole database and the model's files too\n"},
+    {"import", cli_import, "FILE | -", "add the routes and utterances of a file, all or none",
+     "\nFILE is CSV with a header, JSON Lines or YAML, by its ending; - is standard input, with "
+     "--format.\n"
+     "Routes that exist get the new utterances. Rows labelled oos (texts that belong nowhere) are "
+     "not stored.\n\n"
+     "Options:\n"
+     "  --format F      csv, jsonl or yaml\n"
+     "  --text-column N, --route-column N\n"
+     "                  names of the columns (default: text and route)\n"
+     "  --replace       a route of the file becomes exactly what the file says; others stay\n"
+     "  --oos-label L   the label of texts that belong nowhere (default: oos)\n"},
+    {"export", cli_export, "FILE | -", "write the table to a file",
+     "\nThe format is that of FILE's ending; - is standard output, as YAML unless --format says "
+     "otherwise. JSON\n"
+     "Lines and YAML hold everything; CSV holds texts and names. An existing FILE is replaced only "
+     "by a\n"
+     "complete one.\n\n"
+     "Options:\n"
+     "  --format F      csv, jsonl or yaml\n"},
+    {"eval", cli_eval, "FILE | -", "measure how well labelled texts are decided",
+     "\nFILE is as for import; texts labelled oos belong to no route, and rejecting them is "
+     "right.\n\n"
+     "Options:\n"
+     "  --format F, --text-column N, --route-column N, --oos-label L\n"
+     "                  as for import\n"
+     "  --no-reject     answer the best route, whatever the thresholds say\n"
+     "  --path PATH     fast, slow or auto (default: auto)\n"
+     "  --top K         candidates in the report (default and least: 3)\n"
+     "  --html OUT      write a report: figures, routes, confusions, reliability, failures\n"
+     "  --predictions OUT\n"
+     "                  write every answer as CSV\n\n"
+     "With --json: n, accuracy, in_scope_accuracy, top3, macro_f1, oos_recall, oos_auroc, fpr95, "
+     "ece,\n"
+     "fast_share, seconds, queries_per_second and latency_ms (p50, p99); null where nothing can be "
+     "measured.\n"},
+};
+
+const cli_command *cli_commands(size_t *count) {
+    *count = SRI_COUNT(commands);
+    return commands;
+}
+
+static int unknown_command(const cli_state *cli, const char *word) {
+    const char *names[SRI_COUNT(commands)];
+    for (size_t i = 0; i < SRI_COUNT(commands); i++) names[i] = commands[i].name;
+    const char *near = cli_nearest(word, names, SRI_COUNT(names));
+    if (near == NULL) return cli_usage(cli, "there is no command %s", word);
+    return cli_usage(cli, "there is no command %s; did you mean %s?", word, near);
+}
+
+static int run(cli_state *cli) {
+    int status = cli_parse_leading(cli);
+    if (status != CLI_PROCEED) return status;
+    if (cli->argc == 0) return cli_usage(cli, "give a command");
+    const char *word = cli->argv[0];
+    for (size_t i = 0; i < SRI_COUNT(commands); i++) {
+        if (strcmp(word, commands[i].name) != 0) continue;
+        cli->command = &commands[i];
+        cli->argc--;
+        cli->argv++;
+        return commands[i].run(cli);
+    }
+    return unknown_command(cli, word);
+}
+
+static void log_line(void *user, sr_log_level level, const char *line) {
+    const cli_state *cli = user;
+    if (!cli->quiet) cli_message(cli, "%s%s", level == SR_LOG_WARN ? "warning: " : "", line);
+}
+
+int main(int argc, char **argv) {
+    cli_state cli = {.argc = argc - 1, .argv = argv + 1};
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is seen by write() */
+    sr_log_set(log_line, SR_LOG_WARN, &cli);
+    int status = run(&cli);
+    int flushed = cli_flush(&cli);
+    sri_buffer_free(&cli.out);
+    return status == EXIT_DONE ? flushed : status;
+}

@@ -1,0 +1,60 @@
+/*
+ * session.c - opening the router, and the options that several commands read.
+ */
+#include "cli.h"
+
+#include <string.h>
+#include <unistd.h>
+
+const char *cli_database(const cli_state *cli) {
+    return cli->database == NULL ? "synaptoroute.db" : cli->database;
+}
+
+int cli_open(const cli_state *cli, unsigned flags, sr_router **router) {
+    const char *database = cli_database(cli);
+    if ((flags & SR_OPEN_EXISTING) != 0 && strcmp(database, ":memory:") != 0 &&
+        access(database, F_OK) != 0) {
+        cli_message(cli,
+                    "there is no database %s; make one with `synaptoroute import FILE` or "
+                    "`synaptoroute add`, or name one with --db",
+                    database);
+        return EXIT_FAILED;
+    }
+    if (cli->reencode)
+        flags = (flags & ~(unsigned)(SR_OPEN_READ_ONLY | SR_OPEN_LAZY)) | SR_OPEN_REENCODE;
+    cli_progress progress;
+    cli_progress_begin(cli, &progress, "encoding");
+    sr_error error;
+    sr_options options = {.size = sizeof options,
+                          .database = database,
+                          .model = cli->model,
+                          .threads = cli->threads,
+                          .flags = flags,
+                          .progress = cli_progress_step,
+                          .progress_user = &progress};
+    sr_status code = sr_router_open(&options, router, &error);
+    cli_progress_end(&progress);
+    return code == SR_OK ? EXIT_DONE : cli_fail(cli, &error);
+}
+
+int cli_decide_options(const cli_state *cli, const char *path, int top, bool top_given,
+                       bool no_reject, sr_decide_options *options) {
+    static const char *const paths[] = {"auto", "fast", "slow"};
+    *options = (sr_decide_options){.size = sizeof *options, .no_reject = no_reject};
+    size_t which = 0;
+    while (path != NULL && which < SRI_COUNT(paths) && strcmp(path, paths[which]) != 0) which++;
+    if (which == SRI_COUNT(paths))
+        return cli_usage(cli, "--path %s: give auto, fast or slow", path);
+    options->path = (sr_path)which;
+    if (!top_given) return EXIT_DONE;
+    if (top < 0 || top > 1000) return cli_usage(cli, "--top %d: give 0 to 1000", top);
+    options->top_k = top == 0 ? -1 : top;
+    return EXIT_DONE;
+}
+
+bool cli_format(const cli_state *cli, const char *name, sri_format *format) {
+    *format = name == NULL ? SRI_FORMAT_UNKNOWN : sri_format_named(name);
+    if (name == NULL || *format != SRI_FORMAT_UNKNOWN) return true;
+    cli_usage(cli, "--format %s: give csv, jsonl or yaml", name);
+    return false;
+}
