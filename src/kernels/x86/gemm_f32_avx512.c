@@ -23,44 +23,58 @@ static void pack(const sri_weights_f32 *weights, void *packed) {
     }
 }
 
-SRI_INLINE void tile(const float *x, const int rows, const float *panel, size_t k, size_t columns,
-                     sri_activation activation, float *y, size_t n) {
-    __m512 sums[TILE_ROWS][4];
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < 4; c++) sums[r][c] = _mm512_setzero_ps();
-    const float *weights = panel + PANEL;
-    for (size_t i = 0; i < k; i++, weights += PANEL) {
-        __m512 w[4];
-        for (int c = 0; c < 4; c++) w[c] = _mm512_loadu_ps(weights + 16 * c);
-        for (int r = 0; r < rows; r++) {
-            __m512 a = _mm512_set1_ps(x[(size_t)r * k + i]);
-            for (int c = 0; c < 4; c++) sums[r][c] = _mm512_fmadd_ps(a, w[c], sums[r][c]);
-        }
+/* Sums have names of their own, not places in an array, which GCC would keep in memory. */
+#define SUMS(r)                                                                                    \
+    __m512 s##r##0 = _mm512_setzero_ps(), s##r##1 = s##r##0, s##r##2 = s##r##0, s##r##3 = s##r##0;
+#define MULTIPLY(r)                                                                                \
+    {                                                                                              \
+        __m512 a = _mm512_set1_ps(x[r * k + i]);                                                   \
+        s##r##0 = _mm512_fmadd_ps(a, w0, s##r##0);                                                 \
+        s##r##1 = _mm512_fmadd_ps(a, w1, s##r##1);                                                 \
+        s##r##2 = _mm512_fmadd_ps(a, w2, s##r##2);                                                 \
+        s##r##3 = _mm512_fmadd_ps(a, w3, s##r##3);                                                 \
     }
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < 4 && (size_t)c * 16 < columns; c++) {
-            __m512 value = _mm512_add_ps(sums[r][c], _mm512_loadu_ps(panel + 16 * c));
-            if (activation == SRI_GELU) value = sri_gelu16(value);
-            _mm512_mask_storeu_ps(y + (size_t)r * n + (size_t)c * 16, sri_mask16(columns - (size_t)c * 16), value);
-        }
-}
+#define STORE(r, part)                                                                             \
+    _mm512_mask_storeu_ps(y + r * n + 16 * part, sri_mask_part(columns, part),                     \
+                          _mm512_add_ps(s##r##part, _mm512_loadu_ps(panel + 16 * part)));
+#define FINISH(r) STORE(r, 0) STORE(r, 1) STORE(r, 2) STORE(r, 3)
+#define ROWS_1(each) each(0)
+#define ROWS_2(each) ROWS_1(each) each(1)
+#define ROWS_3(each) ROWS_2(each) each(2)
+#define ROWS_4(each) ROWS_3(each) each(3)
+#define ROWS_5(each) ROWS_4(each) each(4)
+#define ROWS_6(each) ROWS_5(each) each(5)
+
+/* tile_R: R rows of x by one panel, of whose columns the first `columns` are real. */
+typedef void tile_fn(const float *x, const float *panel, size_t k, size_t columns, float *y, size_t n);
+#define DEFINE_TILE(count)                                                                         \
+    static void tile_##count(const float *x, const float *panel, size_t k, size_t columns, float *y, size_t n) { \
+        const float *weights = panel + PANEL;                                                      \
+        ROWS_##count(SUMS) for (size_t i = 0; i < k; i++, weights += PANEL) {                      \
+            __m512 w0 = _mm512_loadu_ps(weights), w1 = _mm512_loadu_ps(weights + 16);              \
+            __m512 w2 = _mm512_loadu_ps(weights + 32), w3 = _mm512_loadu_ps(weights + 48);         \
+            ROWS_##count(MULTIPLY)                                                                 \
+        }                                                                                          \
+        ROWS_##count(FINISH)                                                                       \
+    }
+DEFINE_TILE(1)
+DEFINE_TILE(2)
+DEFINE_TILE(3)
+DEFINE_TILE(4)
+DEFINE_TILE(5)
+DEFINE_TILE(6)
 
 static void run(const float *x, size_t m, const void *packed, size_t n, size_t k, sri_activation activation,
                 float *y) {
+    static tile_fn *const tile[TILE_ROWS + 1] = {NULL, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
+    size_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
     for (size_t j = 0; j < n; j += PANEL) {
         const float *panel = (const float *)packed + j / PANEL * panel_floats(k);
         size_t columns = SRI_MIN(n - j, (size_t)PANEL);
-        for (size_t row = 0; row < m; row += TILE_ROWS) {
-            const float *in = x + row * k;
-            float *out = y + row * n + j;
-            switch (SRI_MIN(m - row, (size_t)TILE_ROWS)) {
-            case 6: tile(in, 6, panel, k, columns, activation, out, n); break;
-            case 5: tile(in, 5, panel, k, columns, activation, out, n); break;
-            case 4: tile(in, 4, panel, k, columns, activation, out, n); break;
-            case 3: tile(in, 3, panel, k, columns, activation, out, n); break;
-            case 2: tile(in, 2, panel, k, columns, activation, out, n); break;
-            default: tile(in, 1, panel, k, columns, activation, out, n); break;
-            }
+        for (size_t t = 0; t < tiles; t++) {
+            size_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
+            tile[rows](x + row * k, panel, k, columns, y + row * n + j, n);
+            if (activation == SRI_GELU) sri_gelu_tile(y + row * n + j, rows, columns, n);
         }
     }
 }

@@ -44,55 +44,86 @@ static void pack(const sri_weights_s8 *weights, void *packed) {
     }
 }
 
-/* Rows [row, row + rows) by the columns of one panel, of which `columns` are real. */
-SRI_INLINE void tile(const sri_quantized *x, size_t row, const int rows, const panel_head *head, size_t k,
-                     size_t columns, sri_activation activation, float *y, size_t n) {
-    __m512i sums[TILE_ROWS][4];
-    for (int r = 0; r < rows; r++)
-        for (int c = 0; c < 4; c++) sums[r][c] = _mm512_setzero_si512();
-    const uint8_t *q = x->q + row * x->stride;
-    const char *groups = (const char *)(head + 1);
-    for (size_t i = 0; i < k; i += 4, groups += 4 * PANEL) {
-        __m512i w[4];
-        for (int c = 0; c < 4; c++) w[c] = _mm512_loadu_si512(groups + 64 * c);
-        for (int r = 0; r < rows; r++) {
-            int32_t four;
-            memcpy(&four, q + (size_t)r * x->stride + i, 4);
-            __m512i a = _mm512_set1_epi32(four);
-            for (int c = 0; c < 4; c++) sums[r][c] = _mm512_dpbusd_epi32(sums[r][c], a, w[c]);
-        }
-    }
-    for (int c = 0; c < 4 && (size_t)c * 16 < columns; c++) {
-        __m512 scale = _mm512_loadu_ps(head->scale + 16 * c), bias = _mm512_loadu_ps(head->bias + 16 * c);
-        __m512i column_sums = _mm512_loadu_si512(head->sums + 16 * c);
-        __mmask16 mask = sri_mask16(columns - (size_t)c * 16);
-        for (int r = 0; r < rows; r++) {
-            size_t i = row + (size_t)r;
-            __m512i shift = _mm512_mullo_epi32(_mm512_set1_epi32(x->zero[i]), column_sums);
-            __m512 sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums[r][c], shift));
-            __m512 value = _mm512_fmadd_ps(_mm512_mul_ps(sum, scale), _mm512_set1_ps(x->scale[i]), bias);
-            if (activation == SRI_GELU) value = sri_gelu16(value);
-            _mm512_mask_storeu_ps(y + i * n + (size_t)c * 16, mask, value);
-        }
-    }
+/* Turns sums of a row by 16 columns into values; `part` says which 16 of the panel. */
+SRI_INLINE void finish(__m512i sum, const panel_head *head, int part, __m512i zero, __m512 row_scale, size_t columns,
+                       float *y) {
+    __m512i shift = _mm512_mullo_epi32(zero, _mm512_loadu_si512(head->sums + 16 * part));
+    __m512 value = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, shift));
+    value = _mm512_mul_ps(value, _mm512_loadu_ps(head->scale + 16 * part));
+    value = _mm512_fmadd_ps(value, row_scale, _mm512_loadu_ps(head->bias + 16 * part));
+    _mm512_mask_storeu_ps(y + 16 * part, sri_mask_part(columns, part), value);
 }
+
+SRI_INLINE __m512i broadcast4(const uint8_t *q) {
+    int32_t four;
+    memcpy(&four, q, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+/* sum += the products of `a` (unsigned bytes) and `w` (signed bytes) by fours. As assembly, because GCC 12
+ * copies the sum to another register around the intrinsic, and then has too few registers. */
+#define DPBUSD(sum, a, w) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(w))
+
+/* Sums have names of their own, not places in an array, which GCC would keep in memory. */
+#define SUMS(r)                                                                                    \
+    __m512i s##r##0 = _mm512_setzero_si512(), s##r##1 = s##r##0, s##r##2 = s##r##0, s##r##3 = s##r##0; \
+    const uint8_t *q##r = x->q + (row + r) * x->stride;
+#define MULTIPLY(r)                                                                                \
+    {                                                                                              \
+        __m512i a = broadcast4(q##r + i);                                                          \
+        DPBUSD(s##r##0, a, w0);                                                                    \
+        DPBUSD(s##r##1, a, w1);                                                                    \
+        DPBUSD(s##r##2, a, w2);                                                                    \
+        DPBUSD(s##r##3, a, w3);                                                                    \
+    }
+#define FINISH(r)                                                                                  \
+    {                                                                                              \
+        __m512i zero = _mm512_set1_epi32(x->zero[row + r]);                                        \
+        __m512 scale = _mm512_set1_ps(x->scale[row + r]);                                          \
+        finish(s##r##0, head, 0, zero, scale, columns, y + (row + r) * n);                         \
+        finish(s##r##1, head, 1, zero, scale, columns, y + (row + r) * n);                         \
+        finish(s##r##2, head, 2, zero, scale, columns, y + (row + r) * n);                         \
+        finish(s##r##3, head, 3, zero, scale, columns, y + (row + r) * n);                         \
+    }
+#define ROWS_1(each) each(0)
+#define ROWS_2(each) ROWS_1(each) each(1)
+#define ROWS_3(each) ROWS_2(each) each(2)
+#define ROWS_4(each) ROWS_3(each) each(3)
+#define ROWS_5(each) ROWS_4(each) each(4)
+#define ROWS_6(each) ROWS_5(each) each(5)
+
+/* tile_R: rows [row, row + R) by one panel, of whose columns the first `columns` are real. */
+typedef void tile_fn(const sri_quantized *x, size_t row, const panel_head *head, size_t k, size_t columns, float *y,
+                     size_t n);
+#define DEFINE_TILE(count)                                                                         \
+    static void tile_##count(const sri_quantized *x, size_t row, const panel_head *head, size_t k, \
+                             size_t columns, float *y, size_t n) {                                 \
+        const char *groups = (const char *)(head + 1);                                             \
+        ROWS_##count(SUMS) for (size_t i = 0; i < k; i += 4, groups += 4 * PANEL) {                \
+            __m512i w0 = _mm512_loadu_si512(groups), w1 = _mm512_loadu_si512(groups + 64);         \
+            __m512i w2 = _mm512_loadu_si512(groups + 128), w3 = _mm512_loadu_si512(groups + 192);  \
+            ROWS_##count(MULTIPLY)                                                                 \
+        }                                                                                          \
+        ROWS_##count(FINISH)                                                                       \
+    }
+DEFINE_TILE(1)
+DEFINE_TILE(2)
+DEFINE_TILE(3)
+DEFINE_TILE(4)
+DEFINE_TILE(5)
+DEFINE_TILE(6)
 
 static void run(const sri_quantized *x, size_t m, const void *packed, size_t n, size_t k, sri_activation activation,
                 float *y) {
+    static tile_fn *const tile[TILE_ROWS + 1] = {NULL, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
     size_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
     for (size_t j = 0; j < n; j += PANEL) {
         const panel_head *head = (const panel_head *)((const char *)packed + j / PANEL * panel_size(k));
         size_t columns = SRI_MIN(n - j, (size_t)PANEL);
         for (size_t t = 0; t < tiles; t++) {
-            size_t row = m * t / tiles;
-            switch (m * (t + 1) / tiles - row) {
-            case 6: tile(x, row, 6, head, k, columns, activation, y + j, n); break;
-            case 5: tile(x, row, 5, head, k, columns, activation, y + j, n); break;
-            case 4: tile(x, row, 4, head, k, columns, activation, y + j, n); break;
-            case 3: tile(x, row, 3, head, k, columns, activation, y + j, n); break;
-            case 2: tile(x, row, 2, head, k, columns, activation, y + j, n); break;
-            default: tile(x, row, 1, head, k, columns, activation, y + j, n); break;
-            }
+            size_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
+            tile[rows](x, row, head, k, columns, y + j, n);
+            if (activation == SRI_GELU) sri_gelu_tile(y + row * n + j, rows, columns, n);
         }
     }
 }

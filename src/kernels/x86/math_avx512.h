@@ -16,6 +16,12 @@ SRI_INLINE __mmask16 sri_mask16(size_t count) {
     return count >= 16 ? (__mmask16)0xFFFF : (__mmask16)((1u << count) - 1);
 }
 
+/* The lanes of the sixteen columns from 16 * part on that are among `columns`. */
+SRI_INLINE __mmask16 sri_mask_part(size_t columns, int part) {
+    size_t first = 16 * (size_t)part;
+    return columns > first ? sri_mask16(columns - first) : (__mmask16)0;
+}
+
 SRI_INLINE float sri_sum16(__m512 lanes) {
     __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps(lanes, 1));
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
@@ -53,6 +59,16 @@ SRI_INLINE __m512 sri_gelu16(__m512 x) {
     p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_0));
     __m512 tail = _mm512_mul_ps(p, sri_exp16(_mm512_mul_ps(_mm512_mul_ps(a, a), _mm512_set1_ps(-0.5f))));
     return _mm512_fnmadd_ps(size, tail, _mm512_max_ps(x, _mm512_setzero_ps()));
+}
+
+/* Applies gelu to y [rows, columns], rows `stride` floats apart. Out of the tiles of the products, so that
+ * these keep all their sums in registers. */
+static inline void sri_gelu_tile(float *y, size_t rows, size_t columns, size_t stride) {
+    for (size_t r = 0; r < rows; r++, y += stride)
+        for (size_t i = 0; i < columns; i += 16) {
+            __mmask16 mask = sri_mask16(columns - i);
+            _mm512_mask_storeu_ps(y + i, mask, sri_gelu16(_mm512_maskz_loadu_ps(mask, y + i)));
+        }
 }
 
 #endif
