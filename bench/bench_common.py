@@ -9,8 +9,10 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(ROOT, "build")
-PROGRAM = os.path.join(BUILD, "cli", "synaptoroute")
-LIBRARY = os.path.join(BUILD, "src", "libsynaptoroute.so")
+# What is measured may be built elsewhere; what is fetched and installed stays under build/.
+MEASURED = os.environ.get("SYNAPTOROUTE_BUILD", BUILD)
+PROGRAM = os.path.join(MEASURED, "cli", "synaptoroute")
+LIBRARY = os.path.join(MEASURED, "src", "libsynaptoroute.so")
 
 
 def fail(message):
