@@ -80,7 +80,11 @@ def count_meson(path, count):
 
 
 def count_junit(path, count):
-    for case in xml.parse(path).getroot().iter("testcase"):
+    cases = list(xml.parse(path).getroot().iter("testcase"))
+    if not cases:
+        count.add("failed")
+        show(path, "no test ran")
+    for case in cases:
         fault = case.find("failure")
         fault = case.find("error") if fault is None else fault
         if fault is not None:
