@@ -1,0 +1,310 @@
+/*
+ * mutation.c - adding, changing and removing routes: the public calls and the order of their steps.
+ *
+ *   check arguments, plan, encode new texts, reserve, store, apply.
+ *
+ * All but the last can fail and leave everything as it was. Encoding, the slow part, runs under `writer`
+ * alone, so readers go on. When the store turns out to hold a newer revision, the table is loaded again and
+ * the mutation planned anew; vectors already made are kept for that. Storing comes before applying: a
+ * reader can never have seen what a crash then takes back.
+ */
+#include <assert.h>
+
+#include "router/mutation_int.h"
+
+#define MAX_ATTEMPTS 20
+
+/* One public call; `plan` is made by `make` once for each attempt. */
+typedef struct mutation_call {
+    sr_router *router;
+    const sr_route *routes; /* each of `stride` bytes */
+    size_t stride, count;
+    sr_put_mode mode;
+    sr_progress_fn *progress;
+    void *progress_user;
+    sr_str name;         /* of the route that is removed or loses utterances */
+    const sr_str *texts; /* `text_count` utterances to be removed */
+    size_t text_count;
+    sr_status (*make)(struct mutation_call *mutation, mutation_plan *plan, sr_error *error);
+    sri_map encoded; /* texts, to their row in `vectors`; both survive an attempt */
+    float *vectors;
+    size_t vector_count;
+} mutation_call;
+
+/* ---- Encoding ------------------------------------------------------------------------------------------------- */
+
+/* Texts that neither the table nor an earlier attempt has a vector for, each once. */
+static bool find_new_texts(mutation_call *mutation, const mutation_plan *plan, sr_str *texts,
+                           size_t *count) {
+    *count = 0;
+    for (size_t i = 0; i < plan->add_count; i++) {
+        sr_str text = utterance_text(plan->adds[i].utterance);
+        if (sri_table_find_vector(plan->table, text) != NULL ||
+            sri_map_get(&mutation->encoded, text, NULL))
+            continue;
+        if (!sri_map_put(&mutation->encoded, text, mutation->vector_count + *count)) return false;
+        texts[(*count)++] = text;
+    }
+    return true;
+}
+
+/* The map's keys lie in the plan's utterances, which do not survive the plan: keys move to the caller's own
+ * texts, which do. */
+static bool adopt_keys(mutation_call *mutation) {
+    sri_map kept = {0};
+    bool enough = sri_map_reserve(&kept, mutation->encoded.count);
+    for (size_t i = 0; i < mutation->count && enough; i++) {
+        const sr_route *route =
+            (const sr_route *)((const char *)mutation->routes + i * mutation->stride);
+        for (size_t j = 0; j < route->utterance_count; j++) {
+            uint64_t row;
+            if (sri_map_get(&mutation->encoded, route->utterances[j], &row))
+                enough = sri_map_put(&kept, route->utterances[j], row);
+        }
+    }
+    sri_map_free(&mutation->encoded);
+    mutation->encoded = kept;
+    return enough;
+}
+
+static sr_status encode_texts(mutation_call *mutation, const sr_str *texts, size_t count,
+                              sr_error *error) {
+    sr_encoder *encoder = mutation->router->encoder;
+    size_t dimension = (size_t)sr_encoder_dimension(encoder), row;
+    float *vectors = NULL;
+    if (sri_size_mul(dimension, sizeof(float), &row))
+        vectors = sri_resize_array(mutation->vectors, mutation->vector_count + count, row);
+    if (vectors == NULL) return sri_fail_memory(error);
+    mutation->vectors = vectors;
+    vectors += mutation->vector_count * dimension;
+    for (size_t done = 0; done < count;) {
+        size_t piece = SRI_MIN(count - done, (size_t)SRI_ENCODE_PIECE);
+        sr_status code = sr_encoder_encode(encoder, texts + done, piece, vectors + done * dimension,
+                                           NULL, error);
+        if (code != SR_OK) return code;
+        done += piece;
+        if (mutation->progress != NULL &&
+            mutation->progress(mutation->progress_user, done, count) != 0)
+            return sri_fail(error, SR_ERR_CANCELLED, NULL,
+                            "stopped after %zu of %zu utterances; nothing was changed", done,
+                            count);
+    }
+    mutation->vector_count += count;
+    return SR_OK;
+}
+
+static void find_vectors(const mutation_call *mutation, mutation_plan *plan) {
+    size_t dimension = (size_t)sr_encoder_dimension(mutation->router->encoder);
+    for (size_t i = 0; i < plan->add_count; i++) {
+        planned_add *add = &plan->adds[i];
+        sr_str text = utterance_text(add->utterance);
+        uint64_t row = 0;
+        add->vector = sri_table_find_vector(plan->table, text);
+        if (add->vector != NULL) continue;
+        bool found = sri_map_get(&mutation->encoded, text, &row);
+        assert(found);
+        (void)found;
+        add->vector = mutation->vectors + row * dimension;
+    }
+}
+
+static sr_status encode(mutation_call *mutation, mutation_plan *plan, sr_error *error) {
+    if (plan->add_count == 0) return SR_OK;
+    sr_str *texts = sri_alloc_array(plan->add_count, sizeof *texts);
+    size_t count = 0;
+    if (texts == NULL) return sri_fail_memory(error);
+    sr_status code = SR_OK;
+    if (!find_new_texts(mutation, plan, texts, &count)) code = sri_fail_memory(error);
+    if (code == SR_OK && count > 0) code = encode_texts(mutation, texts, count, error);
+    sri_free(texts);
+    if (code == SR_OK && !adopt_keys(mutation)) code = sri_fail_memory(error);
+    if (code == SR_OK) find_vectors(mutation, plan);
+    return code;
+}
+
+/* ---- One attempt -------------------------------------------------------------------------------------------------- */
+
+static sr_status reserve(sr_router *router, const mutation_plan *plan, sr_error *error) {
+    pthread_rwlock_wrlock(&router->lock);
+    sr_status code = sri_table_reserve(router->table, plan->draft_count, plan->add_count, error);
+    pthread_rwlock_unlock(&router->lock);
+    return code;
+}
+
+static sr_status store(sr_router *router, const mutation_plan *plan, bool *stale, sr_error *error) {
+    sri_commit commit = {.base_revision = router->table->state.revision,
+                         .new_revision = router->table->state.revision + 1,
+                         .next_id = plan->next_id};
+    sri_change *changes = sri_plan_changes(plan, &commit.count);
+    if (changes == NULL) return sri_fail_memory(error);
+    commit.changes = changes;
+    sri_store_model model;
+    if (plan->add_count > 0) {
+        model = sri_router_model(router);
+        commit.model = &model;
+    }
+    sr_status code = router->store->kind->commit(router->store, &commit, stale, error);
+    sri_free(changes);
+    return code;
+}
+
+/* What the store now says about models, as far as it can be known without asking it. */
+static void note_models(sr_router *router, const mutation_plan *plan, bool was_empty) {
+    sri_store_state *state = &router->table->state;
+    if (router->table->utterances == 0)
+        state->models = 0;
+    else if (was_empty)
+        state->models = 1;
+    if (plan->add_count == 0) return;
+    sri_store_model model = sri_router_model(router);
+    snprintf(state->model_name, sizeof state->model_name, "%s", model.name);
+    snprintf(state->model_fingerprint, sizeof state->model_fingerprint, "%s", model.fingerprint);
+    state->model_dimension = model.dimension;
+}
+
+static void apply(sr_router *router, mutation_plan *plan) {
+    pthread_rwlock_wrlock(&router->lock);
+    bool was_empty = router->table->utterances == 0;
+    sri_plan_apply(plan);
+    router->table->state.revision++;
+    note_models(router, plan, was_empty);
+    pthread_rwlock_unlock(&router->lock);
+}
+
+/* `*again` is set when the table was loaded anew, so that the plan has to be made once more. */
+static sr_status attempt(mutation_call *mutation, mutation_plan *plan, bool *again,
+                         sr_error *error) {
+    sr_router *router = mutation->router;
+    *again = false;
+    sr_status code = sri_router_refresh(router, error);
+    plan->table = router->table;
+    if (code == SR_OK) code = mutation->make(mutation, plan, error);
+    if (code == SR_OK) code = sri_plan_finish(plan, error);
+    if (code != SR_OK || !sri_plan_changes_something(plan)) return code;
+    if (plan->add_count > 0 && !atomic_load(&router->ready)) {
+        *again = true;
+        return sri_router_ready_locked(router, error);
+    }
+    code = encode(mutation, plan, error);
+    if (code == SR_OK) code = reserve(router, plan, error);
+    if (code == SR_OK) code = store(router, plan, again, error);
+    if (code == SR_OK && !*again) apply(router, plan);
+    return code;
+}
+
+static sr_status run(mutation_call *mutation, sr_receipt *receipt, sr_error *error) {
+    sr_router *router = mutation->router;
+    if (router->store->read_only)
+        return sri_fail(error, SR_ERR_READ_ONLY, router->database,
+                        "%s is open for reading only; check its permissions and its directory's",
+                        router->database);
+    bool again = true;
+    sr_status code = SR_OK;
+    pthread_mutex_lock(&router->writer);
+    for (int i = 0; i < MAX_ATTEMPTS && again && code == SR_OK; i++) {
+        mutation_plan plan = {0};
+        code = attempt(mutation, &plan, &again, error);
+        if (code == SR_OK && !again && receipt != NULL) {
+            *receipt = plan.receipt;
+            receipt->revision = router->table->state.revision;
+        }
+        sri_plan_free(&plan);
+    }
+    pthread_mutex_unlock(&router->writer);
+    sri_map_free(&mutation->encoded);
+    sri_free(mutation->vectors);
+    if (code == SR_OK && again)
+        return sri_fail(
+            error, SR_ERR_BUSY, router->database,
+            "other processes changed %s each of %d times that this change was tried; try again",
+            router->database, MAX_ATTEMPTS);
+    return code;
+}
+
+/* ---- The public calls ----------------------------------------------------------------------------------------------- */
+
+/* A route of the caller's, whose struct may be an older or a newer one. */
+static sr_status take_route(const mutation_call *mutation, size_t i, sr_route *route,
+                            sr_error *error) {
+    const char *given = (const char *)mutation->routes + i * mutation->stride;
+    sr_status code = sri_take_options(route, sizeof *route, given, "sr_route", error);
+    if (code == SR_OK && route->size != mutation->stride)
+        code = sri_fail(error, SR_ERR_INVALID, "routes",
+                        "routes[%zu] has another size than routes[0]", i);
+    return code;
+}
+
+static sr_status make_put(mutation_call *mutation, mutation_plan *plan, sr_error *error) {
+    sr_status code = SR_OK;
+    for (size_t i = 0; i < mutation->count && code == SR_OK; i++) {
+        sr_route route;
+        code = take_route(mutation, i, &route, error);
+        if (code == SR_OK) code = sri_plan_put(plan, &route, mutation->mode, error);
+    }
+    return code;
+}
+
+static sr_status check_routes(const mutation_call *mutation, sr_error *error) {
+    for (size_t i = 0; i < mutation->count; i++) {
+        sr_route route;
+        sr_status code = take_route(mutation, i, &route, error);
+        if (code == SR_OK) code = sri_check_route(&route, i, error);
+        if (code != SR_OK) return code;
+    }
+    return SR_OK;
+}
+
+sr_status sr_routes_put(sr_router *router, const sr_route *routes, size_t n,
+                        const sr_put_options *given, sr_receipt *receipt, sr_error *error) {
+    sr_put_options options;
+    sr_status code = sri_take_options(&options, sizeof options, given, "sr_put_options", error);
+    if (code != SR_OK) return code;
+    if (options.mode != SR_PUT_REPLACE && options.mode != SR_PUT_EXTEND)
+        return sri_fail(error, SR_ERR_INVALID, "mode", "there is no put mode %d",
+                        (int)options.mode);
+    if (routes == NULL && n > 0)
+        return sri_fail(error, SR_ERR_INVALID, "routes", "%zu routes, but none are given", n);
+    mutation_call mutation = {.router = router,
+                              .routes = routes,
+                              .stride = n == 0 ? 0 : routes[0].size,
+                              .count = n,
+                              .mode = options.mode,
+                              .progress = options.progress,
+                              .progress_user = options.progress_user,
+                              .make = make_put};
+    code = check_routes(&mutation, error);
+    return code != SR_OK ? code : run(&mutation, receipt, error);
+}
+
+sr_status sr_route_put(sr_router *router, const sr_route *route, sr_receipt *receipt,
+                       sr_error *error) {
+    return sr_routes_put(router, route, 1, NULL, receipt, error);
+}
+
+static sr_status make_removal(mutation_call *mutation, mutation_plan *plan, sr_error *error) {
+    return sri_plan_remove_route(plan, mutation->name, error);
+}
+
+sr_status sr_route_remove(sr_router *router, sr_str name, sr_receipt *receipt, sr_error *error) {
+    mutation_call mutation = {.router = router, .name = name, .make = make_removal};
+    return run(&mutation, receipt, error);
+}
+
+static sr_status make_utterance_removal(mutation_call *mutation, mutation_plan *plan,
+                                        sr_error *error) {
+    return sri_plan_remove_utterances(plan, mutation->name, mutation->texts, mutation->text_count,
+                                      error);
+}
+
+sr_status sr_utterances_remove(sr_router *router, sr_str name, const sr_str *utterances, size_t n,
+                               sr_receipt *receipt, sr_error *error) {
+    if (utterances == NULL && n > 0)
+        return sri_fail(error, SR_ERR_INVALID, "utterances", "%zu utterances, but none are given",
+                        n);
+    mutation_call mutation = {.router = router,
+                              .name = name,
+                              .texts = utterances,
+                              .text_count = n,
+                              .make = make_utterance_removal};
+    return run(&mutation, receipt, error);
+}

@@ -1,0 +1,82 @@
+/* table_view.c - copies of the route table for callers, each in one arena. */
+#include <string.h>
+
+#include "router/router_int.h"
+
+struct sr_table {
+    sri_arena arena;
+    sr_route_view *views;
+    size_t count;
+    uint64_t revision;
+};
+
+static bool copy(sr_table *table, sr_str *to, sr_str from) {
+    *to = sri_arena_copy(&table->arena, from);
+    return to->data != NULL;
+}
+
+static bool copy_utterances(sr_table *table, const live_route *route, sr_route_view *view) {
+    sr_str *texts = sri_arena_alloc(&table->arena, route->count * sizeof *texts);
+    if (texts == NULL) return false;
+    for (size_t i = 0; i < route->count; i++)
+        if (!copy(table, &texts[i], utterance_text(route->utterances[i]))) return false;
+    view->utterances = texts;
+    return true;
+}
+
+static bool copy_route(sr_table *table, const live_route *route, bool with_utterances) {
+    sr_route_view *view = &table->views[table->count++];
+    *view = (sr_route_view){.threshold = route->threshold, .utterance_count = route->count};
+    return copy(table, &view->name, route->name) &&
+           copy(table, &view->description, route->description) &&
+           copy(table, &view->metadata, route->metadata) &&
+           (!with_utterances || copy_utterances(table, route, view));
+}
+
+/* The caller holds the lock. `only` NULL: all routes. */
+static bool copy_table(sr_table *table, const route_table *live, const live_route *only,
+                       bool with_utterances) {
+    size_t count = only != NULL ? 1 : live->routes;
+    table->revision = live->state.revision;
+    table->views = sri_arena_alloc(&table->arena, count * sizeof *table->views);
+    if (table->views == NULL) return false;
+    if (only != NULL) return copy_route(table, only, with_utterances);
+    for (const live_route *route = live->first; route != NULL; route = route->next)
+        if (!copy_route(table, route, with_utterances)) return false;
+    return true;
+}
+
+sr_status sr_table_read(sr_router *router, const sr_str *name, int with_utterances,
+                        sr_table **handle, sr_error *error) {
+    *handle = NULL;
+    sr_table *table = sri_alloc_zero(1, sizeof *table);
+    if (table == NULL) return sri_fail_memory(error);
+    pthread_rwlock_rdlock(&router->lock);
+    const live_route *only = name == NULL ? NULL : sri_table_find(router->table, *name);
+    bool found = name == NULL || only != NULL;
+    bool enough = found && copy_table(table, router->table, only, with_utterances != 0);
+    pthread_rwlock_unlock(&router->lock);
+    if (enough) {
+        *handle = table;
+        return SR_OK;
+    }
+    sr_table_free(&table);
+    if (found) return sri_fail_memory(error);
+    return sri_fail(error, SR_ERR_NOT_FOUND, "name", "there is no route \"%.*s\"",
+                    (int)SRI_MIN(name->len, (size_t)200), name->data);
+}
+
+size_t sr_table_count(const sr_table *table) { return table->count; }
+
+uint64_t sr_table_revision(const sr_table *table) { return table->revision; }
+
+const sr_route_view *sr_table_route(const sr_table *table, size_t index) {
+    return index < table->count ? &table->views[index] : NULL;
+}
+
+void sr_table_free(sr_table **handle) {
+    if (handle == NULL || *handle == NULL) return;
+    sri_arena_free(&(*handle)->arena);
+    sri_free(*handle);
+    *handle = NULL;
+}
