@@ -77,7 +77,12 @@ def probe_ranks(nfd):
         above = sum(nfd(other + c) == c + other for other in classes)
         if below + above == len(classes):
             classes.insert(below, c)
-    return {ord(c): 1 + sum(nfd(c + other) == other + c for other in classes) for c in movers}
+    ranks = {c: 1 + sum(nfd(c + other) != c + other for other in classes) for c in movers}
+    for c in movers:
+        for other in classes:
+            if (nfd(c + other) != c + other) != (ranks[c] > ranks[other]):
+                raise SystemExit(f"U+{ord(c):04X} and U+{ord(other):04X}: no rank explains their order")
+    return {ord(c): rank for c, rank in ranks.items()}
 
 
 def probe_decompositions(nfd, flags, ranks):

@@ -184,11 +184,15 @@ static size_t look_ahead(const reader *input, char *bytes, size_t max) {
 /* The next character, and by `*bytes` its length; -1 at the end. */
 static int32_t peek(const reader *input, size_t *bytes) {
     char ahead[4];
-    size_t len = look_ahead(input, ahead, sizeof ahead);
-    const char *cursor = ahead;
-    if (len == 0) return -1;
-    int32_t c = (int32_t)sri_utf8_next(&cursor, ahead + len);
-    *bytes = (size_t)(cursor - ahead);
+    const char *first = input->at, *end = input->end;
+    if (input->next != NULL && end - first < 4) {
+        first = ahead;
+        end = ahead + look_ahead(input, ahead, sizeof ahead);
+    }
+    if (first == end) return -1;
+    const char *cursor = first;
+    int32_t c = (int32_t)sri_utf8_next(&cursor, end);
+    *bytes = (size_t)(cursor - first);
     return c;
 }
 
