@@ -1,0 +1,424 @@
+/*
+ * test_kernels.c - every entry of the kernel table, at every level that this CPU has, against ref.
+ *
+ * All levels promise the same bits, so results are compared byte for byte. Inputs end at a page that cannot be
+ * read and outputs at one that cannot be written, so that a load or store too far faults; canaries stand
+ * before the outputs. Sizes run through the tails of every vector length; values include extremes. A level
+ * that the CPU lacks is skipped, and said so. ref itself is compared with double arithmetic, within the error
+ * that its order of operations allows.
+ *
+ * With --bench: times of the entries on a model's shapes.
+ */
+#include "../unit/unit.h"
+
+#include "kernels/kernels.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* ---- memory that ends at a forbidden page ---------------------------------------------------------------- */
+
+#define CANARY 0xA5
+
+typedef struct guarded {
+    uint8_t *data; /* the bytes asked for; the page after them is forbidden */
+    size_t bytes;
+    uint8_t *mapping;
+    size_t mapped;
+} guarded;
+
+static guarded guard(size_t bytes) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    guarded g = {.bytes = bytes, .mapped = (bytes + 2 * page - 1) / page * page + page};
+    g.mapping = mmap(NULL, g.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(g.mapping != MAP_FAILED);
+    memset(g.mapping, CANARY, g.mapped - page);
+    assert_int_equal(mprotect(g.mapping + g.mapped - page, page, PROT_NONE), 0);
+    g.data = g.mapping + g.mapped - page - bytes;
+    return g;
+}
+
+static void check_canaries(const guarded *g) {
+    for (const uint8_t *byte = g->mapping; byte < g->data; byte++) assert_int_equal(*byte, CANARY);
+}
+
+static void unguard(guarded *g) { munmap(g->mapping, g->mapped); }
+
+static uint32_t random_state = 1;
+
+static uint32_t random_word(void) {
+    random_state = random_state * 1664525u + 1013904223u;
+    return random_state >> 8;
+}
+
+/* From a normal-like middle, with some zeros and some large values. */
+static float random_float(void) {
+    uint32_t kind = random_word() % 32;
+    float value = ((float)(random_word() % 20001) - 10000.0f) / 4000.0f;
+    if (kind == 0) return 0.0f;
+    if (kind == 1) return -0.0f;
+    return kind == 2 ? value * 40.0f : value;
+}
+
+static guarded floats(size_t count) {
+    guarded g = guard(count * sizeof(float));
+    for (size_t i = 0; i < count; i++) ((float *)g.data)[i] = random_float();
+    return g;
+}
+
+static guarded copy_of(const guarded *from) {
+    guarded g = guard(from->bytes);
+    memcpy(g.data, from->data, from->bytes);
+    return g;
+}
+
+/* ---- the levels ------------------------------------------------------------------------------------------ */
+
+static sri_cpu_level level_of(void **state) {
+    sri_cpu_level level = *(const sri_cpu_level *)*state;
+    if (level > sri_cpu_best()) {
+        print_message("SKIPPED: this CPU lacks %s\n", sri_cpu_level_name(level));
+        skip();
+    }
+    return level;
+}
+
+static void tables(void **state, sri_kernels *ref, sri_kernels *level) {
+    sri_kernels_fill(SRI_CPU_REF, ref);
+    sri_kernels_fill(level_of(state), level);
+}
+
+static void same_bytes(const guarded *a, const guarded *b) {
+    check_canaries(a);
+    check_canaries(b);
+    assert_memory_equal(a->data, b->data, a->bytes);
+}
+
+/* ---- int8 product ----------------------------------------------------------------------------------------- */
+
+typedef struct quantized_rows {
+    guarded q, scale, zero;
+    sri_quantized view;
+} quantized_rows;
+
+static quantized_rows random_rows(size_t m, size_t k, bool extreme) {
+    quantized_rows rows;
+    size_t stride = sri_round_up(k, SRI_K_STEP);
+    rows.q = guard(m * stride);
+    rows.scale = floats(m);
+    rows.zero = guard(m * sizeof(int32_t));
+    for (size_t i = 0; i < m * stride; i++) rows.q.data[i] = extreme ? 255 : (uint8_t)random_word();
+    for (size_t i = 0; i < m; i++) ((int32_t *)rows.zero.data)[i] = extreme ? 0 : (int32_t)(random_word() % 256);
+    rows.view = (sri_quantized){rows.q.data, (float *)rows.scale.data, (int32_t *)rows.zero.data, stride};
+    return rows;
+}
+
+static void run_gemm_s8(const sri_gemm_s8 *gemm, const sri_weights_s8 *weights, const sri_quantized *x, size_t m,
+                        sri_activation activation, guarded *y) {
+    void *packed = aligned_alloc(64, sri_round_up(gemm->packed_size(weights->n, weights->k) + 1, 64));
+    gemm->pack(weights, packed);
+    gemm->run(x, m, packed, weights->n, weights->k, activation, (float *)y->data);
+    free(packed);
+}
+
+static void compare_gemm_s8(const sri_kernels *ref, const sri_kernels *level, size_t m, size_t n, size_t k,
+                            sri_activation activation, bool extreme) {
+    guarded w = guard(n * k), scale = floats(n), bias = floats(n);
+    for (size_t i = 0; i < n * k; i++) w.data[i] = extreme ? (i % 2 ? 127 : 0x81) : (uint8_t)random_word();
+    quantized_rows x = random_rows(m, k, extreme);
+    guarded expected = guard(m * n * sizeof(float)), actual = guard(m * n * sizeof(float));
+    sri_weights_s8 weights = {(int8_t *)w.data, (float *)scale.data, (float *)bias.data, n, k};
+    run_gemm_s8(&ref->gemm_s8, &weights, &x.view, m, activation, &expected);
+    run_gemm_s8(&level->gemm_s8, &weights, &x.view, m, activation, &actual);
+    same_bytes(&expected, &actual);
+    guarded *all[] = {&w, &scale, &bias, &x.q, &x.scale, &x.zero, &expected, &actual};
+    for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
+}
+
+static void gemm_s8_is_exact(void **state) {
+    sri_kernels ref, level;
+    tables(state, &ref, &level);
+    for (size_t m = 0; m <= 14; m++)
+        compare_gemm_s8(&ref, &level, m, 1 + random_word() % 140, 1 + random_word() % 70, (sri_activation)(m % 2), false);
+    for (size_t n = 1; n <= 130; n += 3) compare_gemm_s8(&ref, &level, 5, n, 37, SRI_LINEAR, false);
+    for (size_t k = 1; k <= 130; k++) compare_gemm_s8(&ref, &level, 3, 17, k, SRI_GELU, false);
+    compare_gemm_s8(&ref, &level, 7, 65, 1536, SRI_LINEAR, true);
+    compare_gemm_s8(&ref, &level, 2, 16, 2500, SRI_LINEAR, true);
+}
+
+/* ---- fp32 product ----------------------------------------------------------------------------------------- */
+
+static void run_gemm_f32(const sri_gemm_f32 *gemm, const sri_weights_f32 *weights, const float *x, size_t m,
+                         sri_activation activation, guarded *y) {
+    void *packed = aligned_alloc(64, sri_round_up(gemm->packed_size(weights->n, weights->k) + 1, 64));
+    gemm->pack(weights, packed);
+    gemm->run(x, m, packed, weights->n, weights->k, activation, (float *)y->data);
+    free(packed);
+}
+
+static void compare_gemm_f32(const sri_kernels *ref, const sri_kernels *level, size_t m, size_t n, size_t k,
+                             sri_activation activation) {
+    guarded w = floats(n * k), bias = floats(n), x = floats(m * k);
+    guarded expected = guard(m * n * sizeof(float)), actual = guard(m * n * sizeof(float));
+    sri_weights_f32 weights = {(float *)w.data, (float *)bias.data, n, k};
+    run_gemm_f32(&ref->gemm_f32, &weights, (float *)x.data, m, activation, &expected);
+    run_gemm_f32(&level->gemm_f32, &weights, (float *)x.data, m, activation, &actual);
+    same_bytes(&expected, &actual);
+    guarded *all[] = {&w, &bias, &x, &expected, &actual};
+    for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
+}
+
+static void gemm_f32_gives_the_bits_of_ref(void **state) {
+    sri_kernels ref, level;
+    tables(state, &ref, &level);
+    for (size_t m = 0; m <= 14; m++)
+        compare_gemm_f32(&ref, &level, m, 1 + random_word() % 140, 1 + random_word() % 70, (sri_activation)(m % 2));
+    for (size_t n = 1; n <= 130; n++) compare_gemm_f32(&ref, &level, 5, n, 19, SRI_LINEAR);
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------------- */
+
+static void compare_quantize(const sri_kernels *ref, const sri_kernels *level, size_t m, size_t k, int sign) {
+    guarded x = floats(m * k);
+    for (size_t i = 0; sign != 0 && i < m * k; i++) ((float *)x.data)[i] = copysignf(((float *)x.data)[i], (float)sign);
+    guarded q[2], scale[2], zero[2];
+    size_t stride = sri_round_up(k, SRI_K_STEP);
+    const sri_kernels *both[] = {ref, level};
+    for (int i = 0; i < 2; i++) {
+        q[i] = guard(m * stride);
+        scale[i] = guard(m * sizeof(float));
+        zero[i] = guard(m * sizeof(int32_t));
+        sri_quantized out = {q[i].data, (float *)scale[i].data, (int32_t *)zero[i].data, stride};
+        both[i]->quantize((float *)x.data, m, k, &out);
+        for (size_t r = 0; r < m; r++) /* what lies between k and stride may differ */
+            memset(q[i].data + r * stride + k, 0, stride - k);
+    }
+    same_bytes(&q[0], &q[1]);
+    same_bytes(&scale[0], &scale[1]);
+    same_bytes(&zero[0], &zero[1]);
+    guarded *all[] = {&x, &q[0], &q[1], &scale[0], &scale[1], &zero[0], &zero[1]};
+    for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
+}
+
+static void quantize_gives_the_bits_of_ref(void **state) {
+    sri_kernels ref, level;
+    tables(state, &ref, &level);
+    for (size_t k = 1; k <= 70; k++)
+        for (int sign = -1; sign <= 1; sign++) compare_quantize(&ref, &level, 1 + k % 4, k, sign);
+    compare_quantize(&ref, &level, 3, 1536, 0);
+}
+
+static void compare_add_norm(const sri_kernels *ref, const sri_kernels *level, size_t m, size_t n) {
+    guarded x = floats(m * n), y = floats(m * n), gamma = floats(n), beta = floats(n), again = copy_of(&x);
+    ref->add_norm((float *)x.data, (float *)y.data, m, n, (float *)gamma.data, (float *)beta.data, 1e-12f);
+    level->add_norm((float *)again.data, (float *)y.data, m, n, (float *)gamma.data, (float *)beta.data, 1e-12f);
+    same_bytes(&x, &again);
+    guarded *all[] = {&x, &y, &gamma, &beta, &again};
+    for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
+}
+
+static void add_norm_gives_the_bits_of_ref(void **state) {
+    sri_kernels ref, level;
+    tables(state, &ref, &level);
+    for (size_t n = 2; n <= 70; n++) compare_add_norm(&ref, &level, 1 + n % 3, n);
+    compare_add_norm(&ref, &level, 4, 384);
+}
+
+/* ---- attention -------------------------------------------------------------------------------------------- */
+
+static void compare_attend(const sri_kernels *ref, const sri_kernels *level, size_t t, size_t rows, size_t width) {
+    guarded q = floats(rows * width), k = floats(t * width), v = floats(t * width), out[2];
+    size_t scratch_floats = sri_attend_scratch(t, width);
+    float *scratch = aligned_alloc(64, sri_round_up(scratch_floats * sizeof(float), 64));
+    const sri_kernels *both[] = {ref, level};
+    for (int i = 0; i < 2; i++) {
+        out[i] = guard(rows * width * sizeof(float));
+        sri_attention a = {.q = (float *)q.data, .k = (float *)k.data, .v = (float *)v.data, .stride = width,
+                           .rows = rows, .t = t, .width = width, .scale = 0.25f,
+                           .out = (float *)out[i].data, .out_stride = width, .scratch = scratch};
+        both[i]->attend(&a);
+    }
+    same_bytes(&out[0], &out[1]);
+    free(scratch);
+    guarded *all[] = {&q, &k, &v, &out[0], &out[1]};
+    for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
+}
+
+static void attend_gives_the_bits_of_ref(void **state) {
+    sri_kernels ref, level;
+    tables(state, &ref, &level);
+    for (size_t t = 1; t <= 35; t++)
+        for (size_t width = 4; width <= 36; width += 7) compare_attend(&ref, &level, t, t, width);
+    compare_attend(&ref, &level, 50, 1, 32);
+    compare_attend(&ref, &level, 129, 129, 32);
+}
+
+/* ---- vector search ---------------------------------------------------------------------------------------- */
+
+static void compare_dots(const sri_kernels *ref, const sri_kernels *level, size_t queries, size_t n, size_t dim) {
+    guarded a = floats(queries * dim), b = floats(n * dim);
+    guarded expected = guard(queries * n * sizeof(float)), actual = guard(queries * n * sizeof(float));
+    ref->dots((float *)a.data, queries, (float *)b.data, n, dim, (float *)expected.data);
+    level->dots((float *)a.data, queries, (float *)b.data, n, dim, (float *)actual.data);
+    same_bytes(&expected, &actual);
+    guarded *all[] = {&a, &b, &expected, &actual};
+    for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
+}
+
+static void dots_give_the_bits_of_ref(void **state) {
+    sri_kernels ref, level;
+    tables(state, &ref, &level);
+    for (size_t dim = 1; dim <= 66; dim++) compare_dots(&ref, &level, dim % 6, dim % 7, dim);
+    for (size_t queries = 0; queries <= 9; queries++)
+        for (size_t n = 0; n <= 9; n++) compare_dots(&ref, &level, queries, n, 384);
+}
+
+/* ---- ref against double ----------------------------------------------------------------------------------- */
+
+/* gelu(x), by way of a product of one element. */
+static float gelu_of(const sri_kernels *table, float x) {
+    static _Alignas(64) char packed[4096];
+    float one = 1, zero = 0, y;
+    assert_true(table->gemm_f32.packed_size(1, 1) <= sizeof packed);
+    table->gemm_f32.pack(&(sri_weights_f32){&one, &zero, 1, 1}, packed);
+    table->gemm_f32.run(&x, 1, packed, 1, 1, SRI_GELU, &y);
+    return y;
+}
+
+static void gelu_is_within_a_millionth_everywhere(void **state) {
+    (void)state;
+    sri_kernels ref;
+    sri_kernels_fill(SRI_CPU_REF, &ref);
+    for (float x = -30; x <= 30; x += 0.00137f) {
+        double exact = (double)x * 0.5 * (1 + erf((double)x / sqrt(2.0)));
+        assert_true(fabs(gelu_of(&ref, x) - exact) <= 1e-6 + 2e-7 * fabs(exact));
+    }
+    assert_true(gelu_of(&ref, 1e30f) == 1e30f);
+    assert_true(fabsf(gelu_of(&ref, -1e4f)) < 1e-3f);
+}
+
+static void attention_is_within_rounding_of_double(void **state) {
+    (void)state;
+    enum { T = 40, WIDTH = 32 };
+    sri_kernels ref;
+    sri_kernels_fill(SRI_CPU_REF, &ref);
+    static float q[T * WIDTH], k[T * WIDTH], v[T * WIDTH], out[T * WIDTH], scratch[48 * (WIDTH + SRI_ATTEND_ROWS)];
+    for (int i = 0; i < T * WIDTH; i++) {
+        q[i] = (float)(random_word() % 2001) / 1000 - 1;
+        k[i] = (float)(random_word() % 2001) / 1000 - 1;
+        v[i] = (float)(random_word() % 2001) / 1000 - 1;
+    }
+    sri_attention a = {.q = q, .k = k, .v = v, .stride = WIDTH, .rows = T, .t = T, .width = WIDTH,
+                       .scale = 0.2f, .out = out, .out_stride = WIDTH, .scratch = scratch};
+    ref.attend(&a);
+    for (int i = 0; i < T; i++) {
+        double weights[T], sum = 0, highest = -1e300;
+        for (int j = 0; j < T; j++) {
+            weights[j] = 0;
+            for (int d = 0; d < WIDTH; d++) weights[j] += 0.2f * (double)q[i * WIDTH + d] * k[j * WIDTH + d];
+            highest = fmax(highest, weights[j]);
+        }
+        for (int j = 0; j < T; j++) sum += weights[j] = exp(weights[j] - highest);
+        for (int d = 0; d < WIDTH; d++) {
+            double exact = 0, size = 0;
+            for (int j = 0; j < T; j++) {
+                exact += weights[j] / sum * v[j * WIDTH + d];
+                size += weights[j] / sum * fabs(v[j * WIDTH + d]);
+            }
+            assert_true(fabs(out[i * WIDTH + d] - exact) <= 2e-6 * size);
+        }
+    }
+}
+
+static void quantised_values_are_within_half_a_step(void **state) {
+    (void)state;
+    sri_kernels ref;
+    sri_kernels_fill(SRI_CPU_REF, &ref);
+    float x[100], scale;
+    uint8_t q[100];
+    int32_t zero;
+    for (int round = 0; round < 100; round++) {
+        for (int i = 0; i < 100; i++) x[i] = random_float();
+        ref.quantize(x, 1, 100, &(sri_quantized){q, &scale, &zero, 100});
+        for (int i = 0; i < 100; i++) assert_true(fabsf(scale * (float)(q[i] - zero) - x[i]) <= scale * 1.001f);
+    }
+    memset(x, 0, sizeof x);
+    ref.quantize(x, 1, 100, &(sri_quantized){q, &scale, &zero, 100});
+    assert_true(scale == 0 && q[0] == zero);
+}
+
+static void damaged_values_do_not_crash(void **state) {
+    (void)state;
+    sri_kernels table;
+    float x[48], y[48], gamma[48], beta[48], scale;
+    uint8_t q[48];
+    int32_t zero;
+    for (int level = 0; level <= (int)sri_cpu_best(); level++) {
+        sri_kernels_fill((sri_cpu_level)level, &table);
+        for (int i = 0; i < 48; i++) {
+            x[i] = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -INFINITY;
+            y[i] = gamma[i] = beta[i] = 1e38f;
+        }
+        table.quantize(x, 1, 48, &(sri_quantized){q, &scale, &zero, 48});
+        assert_in_range(zero, 0, 255);
+        table.add_norm(x, y, 1, 48, gamma, beta, 0);
+        gelu_of(&table, NAN);
+    }
+}
+
+/* ---- times ------------------------------------------------------------------------------------------------ */
+
+static void bench_gemm_s8(const sri_kernels *table, const char *name, size_t m, size_t n, size_t k) {
+    int8_t *w = calloc(n, k);
+    float *scale = calloc(n, 4), *y = calloc(m * n, 4), *row_scale = calloc(m, 4);
+    int32_t *zero = calloc(m, 4);
+    uint8_t *q = calloc(m, k);
+    void *packed = aligned_alloc(64, sri_round_up(table->gemm_s8.packed_size(n, k), 64));
+    table->gemm_s8.pack(&(sri_weights_s8){w, scale, scale, n, k}, packed);
+    double best = 1e9;
+    for (int round = 0; round < 30; round++) {
+        double start = sri_seconds();
+        table->gemm_s8.run(&(sri_quantized){q, row_scale, zero, k}, m, packed, n, k, SRI_LINEAR, y);
+        best = fmin(best, sri_seconds() - start);
+    }
+    printf("%-8s gemm_s8 m %4zu n %4zu k %4zu: %8.1f us, %7.1f Gop/s\n", name, m, n, k, best * 1e6,
+           2e-9 * (double)(m * n * k) / best);
+    free(w), free(scale), free(y), free(row_scale), free(zero), free(q), free(packed);
+}
+
+static int bench(void) {
+    for (int level = 0; level <= (int)sri_cpu_best(); level++) {
+        sri_kernels table;
+        sri_kernels_fill((sri_cpu_level)level, &table);
+        const char *name = sri_cpu_level_name((sri_cpu_level)level);
+        for (size_t m = 1; m <= 256; m *= 4) {
+            bench_gemm_s8(&table, name, m, 1152, 384);
+            bench_gemm_s8(&table, name, m, 1536, 384);
+            bench_gemm_s8(&table, name, m, 384, 1536);
+        }
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench();
+    static sri_cpu_level levels[] = {SRI_CPU_AVX2, SRI_CPU_AVX512, SRI_CPU_VNNI};
+#define FOR_LEVELS(test)                                                                           \
+    {#test " (avx2)", test, NULL, NULL, &levels[0]}, {#test " (avx512)", test, NULL, NULL, &levels[1]}, \
+        {#test " (vnni)", test, NULL, NULL, &levels[2]}
+    const struct CMUnitTest tests[] = {
+        FOR_LEVELS(gemm_s8_is_exact),
+        FOR_LEVELS(gemm_f32_gives_the_bits_of_ref),
+        FOR_LEVELS(quantize_gives_the_bits_of_ref),
+        FOR_LEVELS(add_norm_gives_the_bits_of_ref),
+        FOR_LEVELS(attend_gives_the_bits_of_ref),
+        FOR_LEVELS(dots_give_the_bits_of_ref),
+        cmocka_unit_test(gelu_is_within_a_millionth_everywhere),
+        cmocka_unit_test(attention_is_within_rounding_of_double),
+        cmocka_unit_test(quantised_values_are_within_half_a_step),
+        cmocka_unit_test(damaged_values_do_not_crash),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
