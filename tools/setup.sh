@@ -22,18 +22,28 @@ missing_for_build() {
     has_library yaml-0.1 || echo libyaml-dev
 }
 
-# Installs packages with apt-get, as root or by sudo. Returns 1 where that cannot be done.
+# Installs packages with apt-get, as root or by sudo; shows its output only when that fails. Returns 1 where it
+# cannot be done.
 apt_install() {
-    local sudo=
+    local sudo=() log
     command -v apt-get >/dev/null || return 1
     if [ "$(id -u)" -ne 0 ]; then
         command -v sudo >/dev/null || return 1
-        sudo=sudo
+        # Asks for a password now, if at all: later the question would go to the log.
+        sudo -v || return 1
+        sudo=(sudo)
     fi
-    set -- env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends \
+    set -- "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends \
         -o DPkg::Lock::Timeout=120 install "$@"
+    log=$(mktemp)
     # Lists are fetched only if they are missing or stale.
-    $sudo "$@" >&2 2>/dev/null || { $sudo apt-get -q update >&2 && $sudo "$@" >&2; }
+    if "$@" >"$log" 2>&1 || { "${sudo[@]}" apt-get -q update >"$log" 2>&1 && "$@" >>"$log" 2>&1; }; then
+        rm -f "$log"
+        return 0
+    fi
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    return 1
 }
 
 # Installs what the build needs and this machine lacks.
