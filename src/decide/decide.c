@@ -43,7 +43,7 @@ double sri_confidence(const double *scores, size_t count, size_t place) {
     if (place == 0) return first;
     double own = clamp(scores[place]);
     double alone = logistic(prior.bias + prior.score * own - prior.lead * (best - own));
-    return SRI_MIN(alone, (1 - first) / (double)place);
+    return SRI_MIN(alone, ldexp(1 - first, -(int)place)); /* so that all sum to at most 1 */
 }
 
 static bool passes(const sr_threshold *threshold, double score, double confidence) {

@@ -9,6 +9,7 @@
  * reader can never have seen what a crash then takes back.
  */
 #include <assert.h>
+#include <string.h>
 
 #include "router/mutation_int.h"
 
@@ -227,11 +228,13 @@ static sr_status run(mutation_call *mutation, sr_receipt *receipt, sr_error *err
 static sr_status take_route(const mutation_call *mutation, size_t i, sr_route *route,
                             sr_error *error) {
     const char *given = (const char *)mutation->routes + i * mutation->stride;
-    sr_status code = sri_take_options(route, sizeof *route, given, "sr_route", error);
-    if (code == SR_OK && route->size != mutation->stride)
-        code = sri_fail(error, SR_ERR_INVALID, "routes",
-                        "routes[%zu] has another size than routes[0]", i);
-    return code;
+    size_t size;
+    memcpy(&size, given, sizeof size);
+    if (size != mutation->stride)
+        return sri_fail(error, SR_ERR_INVALID, "routes",
+                        "routes[%zu] has size %zu, but routes[0] has %zu", i, size,
+                        mutation->stride);
+    return sri_take_options(route, sizeof *route, given, "sr_route", error);
 }
 
 static sr_status make_put(mutation_call *mutation, mutation_plan *plan, sr_error *error) {
