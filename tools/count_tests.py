@@ -75,7 +75,7 @@ def count_meson(path, count):
             # A crash, a leak or a time-out fails a program none of whose tests did.
             if "failed" not in inner:
                 count.add("failed")
-            show(f"{test['name']} ({test['result']}) of {os.path.dirname(os.path.dirname(path))}",
+            show(f"{test['name']} ({test['result']}) in the run {os.path.splitext(os.path.basename(path))[0]}",
                  (test.get("stdout") or "") + (test.get("stderr") or ""))
 
 
