@@ -90,16 +90,22 @@ static bool skip_value(scan *s) {
 
 static bool is(sr_str raw, const char *name) { return sri_str_equal(raw, sr_str_of(name)); }
 
+/* Copies a part of the file that Jansson is to read. */
+static sr_status keep(scan *s, sri_buffer *rest, const char *bytes, size_t len) {
+    if (len > REST_MAX - rest->len)
+        return sri_fail(s->error, SR_ERR_LIMIT, s->path,
+                        "%s holds more than %zu bytes beside its vocabulary", s->path, REST_MAX);
+    return sri_buffer_append(rest, bytes, len) ? SR_OK : sri_fail_memory(s->error);
+}
+
 /* Copies the file from `*kept` to the value here, and an empty one in its stead. */
 static sr_status cut_out(scan *s, const char **kept, sri_buffer *rest) {
     const char *first = s->at;
     if (!skip_nested(s)) return damaged(s, "an array or object does not end");
-    bool fits = sri_buffer_append(rest, *kept, (size_t)(first - *kept)) &&
-                sri_buffer_append_str(rest, *first == '{' ? "{}" : "[]");
+    sr_status status = keep(s, rest, *kept, (size_t)(first - *kept));
+    if (status == SR_OK) status = keep(s, rest, *first == '{' ? "{}" : "[]", 2);
     *kept = s->at;
-    return fits ? SR_OK
-                : sri_fail(s->error, SR_ERR_LIMIT, s->path,
-                           "%s holds more than %zu bytes beside its vocabulary", s->path, REST_MAX);
+    return status;
 }
 
 static sr_status split_model(scan *s, sri_tokenizer_parts *parts, const char **kept) {
@@ -141,14 +147,12 @@ static sr_status split(scan *s, sri_tokenizer_parts *parts) {
         } while (take(s, ','));
         if (!take(s, '}')) return damaged(s, "a comma or brace is expected");
     }
-    if (sri_buffer_append(&parts->rest, kept, (size_t)(s->end - kept))) return SR_OK;
-    return sri_fail(s->error, SR_ERR_LIMIT, s->path,
-                    "%s holds more than %zu bytes beside its vocabulary", s->path, REST_MAX);
+    return keep(s, &parts->rest, kept, (size_t)(s->end - kept));
 }
 
 sr_status sri_tokenizer_split(const char *path, sr_str text, sri_tokenizer_parts *parts,
                               sr_error *error) {
-    *parts = (sri_tokenizer_parts){.rest = {.max = REST_MAX}};
+    *parts = (sri_tokenizer_parts){0};
     const char *start = text.len > 0 ? text.data : "";
     scan s = {path, start, start, start + text.len, error};
     sr_status status = split(&s, parts);

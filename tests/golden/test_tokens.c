@@ -5,7 +5,7 @@
  * their own texts; tools/make_token_fixture.py explains their form. Each text is also given in two parts
  * at every place, and cut at several lengths: neither may change the ids.
  */
-#include "unit.h"
+#include "../unit/unit.h"
 
 #include "text/text.h"
 
