@@ -235,6 +235,17 @@ static sr_status read_application(sqlite_store *store, int64_t *application, sr_
     return sri_sqlite_integer(store, "PRAGMA application_id", application, error);
 }
 
+/* SQLite opens a file that may be written in a directory that may not, and finds out at the first write that
+ * it cannot make a log. So in such a directory writing is tried, with nothing to write. */
+static bool log_cannot_be_made(sqlite_store *store) {
+    char parent[4096];
+    parent_of(store->path, parent, sizeof parent);
+    if (access(parent, W_OK) == 0) return false;
+    sr_status code = sri_sqlite_run(store, "BEGIN IMMEDIATE", "write to", NULL);
+    if (code == SR_OK) code = sri_sqlite_run(store, "ROLLBACK", "write to", NULL);
+    return code != SR_OK && code != SR_ERR_BUSY;
+}
+
 /* Opens an existing file as far as its rights allow. */
 static sr_status open_existing(sqlite_store *store, unsigned flags, sr_error *error) {
     bool wanted_read_only = (flags & SRI_STORE_READ_ONLY) != 0;
@@ -244,7 +255,8 @@ static sr_status open_existing(sqlite_store *store, unsigned flags, sr_error *er
         store, wanted_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, false, &first);
     if (code == SR_OK) code = read_application(store, &application, &first);
     if (code == SR_OK) {
-        store->base.read_only = wanted_read_only || sqlite3_db_readonly(store->db, "main") == 1;
+        store->base.read_only = wanted_read_only || sqlite3_db_readonly(store->db, "main") == 1 ||
+                                log_cannot_be_made(store);
         return SR_OK;
     }
     int result = store->db == NULL ? SQLITE_NOMEM : sqlite3_errcode(store->db);

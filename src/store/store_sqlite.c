@@ -19,6 +19,23 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 
 /* ---- Errors ----------------------------------------------------------------------------------------- */
 
+/* What the system said to the last failed call on the database or its log: SQLite itself recognises ENOSPC
+ * only, not a quota or a limit on the size of files. */
+static bool disk_is_full(const sqlite_store *store) {
+    static const int pointers[] = {SQLITE_FCNTL_FILE_POINTER, SQLITE_FCNTL_JOURNAL_POINTER};
+    for (size_t i = 0; i < SRI_COUNT(pointers) && store->db != NULL; i++) {
+        sqlite3_file *file = NULL;
+        int cause = 0;
+        if (sqlite3_file_control(store->db, "main", pointers[i], &file) != SQLITE_OK ||
+            file == NULL)
+            continue;
+        if (file->pMethods == NULL) continue;
+        file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &cause);
+        if (cause == ENOSPC || cause == EDQUOT || cause == EFBIG) return true;
+    }
+    return false;
+}
+
 static sr_status status_of(const sqlite_store *store, int result) {
     switch (result & 0xFF) {
     case SQLITE_FULL: return SR_ERR_FULL;
@@ -28,11 +45,9 @@ static sr_status status_of(const sqlite_store *store, int result) {
     case SQLITE_READONLY: return SR_ERR_READ_ONLY;
     case SQLITE_NOMEM: return SR_ERR_NO_MEMORY;
     case SQLITE_TOOBIG: return SR_ERR_LIMIT;
-    case SQLITE_IOERR: {
+    case SQLITE_IOERR:
         if (result == SQLITE_IOERR_NOMEM) return SR_ERR_NO_MEMORY;
-        int cause = store->db == NULL ? 0 : sqlite3_system_errno(store->db);
-        return cause == ENOSPC || cause == EDQUOT || cause == EFBIG ? SR_ERR_FULL : SR_ERR_IO;
-    }
+        return disk_is_full(store) ? SR_ERR_FULL : SR_ERR_IO;
     case SQLITE_CANTOPEN:
     case SQLITE_PERM:
     case SQLITE_AUTH:

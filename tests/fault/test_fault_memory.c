@@ -1,0 +1,178 @@
+/*
+ * test_fault_memory.c - every allocation failing once. Each scenario runs with the first allocation failing,
+ * then the second, and so on until it succeeds: never a crash, never a leak, and a failed call changes
+ * nothing.
+ */
+#include "toy.h"
+
+#include "base/base.h"
+
+static struct {
+    long countdown; /* the allocation that fails; 0: none */
+    long held;      /* blocks not yet released */
+} memory;
+
+static bool fails(void) { return memory.countdown > 0 && --memory.countdown == 0; }
+
+static void *take(void *user, size_t bytes) {
+    (void)user;
+    if (fails()) return NULL;
+    memory.held++;
+    return malloc(bytes);
+}
+
+static void *change(void *user, void *old, size_t bytes) {
+    (void)user;
+    if (fails()) return NULL;
+    memory.held += old == NULL;
+    return realloc(old, bytes);
+}
+
+static void release(void *user, void *old) {
+    (void)user;
+    memory.held -= old != NULL;
+    free(old);
+}
+
+typedef struct stage {
+    toy toy;
+    sr_encoder *encoder;
+    sr_router *router;
+    const char *path;
+} stage;
+
+/* Everything that a call might do; returns its status. */
+typedef sr_status step_fn(stage *scene);
+
+static sr_status do_open(stage *scene) {
+    sr_options options = {
+        .size = sizeof options, .database = scene->path, .encoder = scene->encoder, .threads = 1};
+    sr_router *router = NULL;
+    sr_error error;
+    sr_status code = sr_router_open(&options, &router, &error);
+    assert_true((router != NULL) == (code == SR_OK));
+    sr_router_close(&router);
+    return code;
+}
+
+static sr_status do_put(stage *scene) {
+    sr_str texts[] = {sr_str_of("three"), sr_str_of("new"), sr_str_of("one"), sr_str_of("new")};
+    sr_str description = sr_str_of("changed");
+    sr_route routes[] = {
+        {.size = sizeof(sr_route),
+         .name = sr_str_of("a"),
+         .utterances = texts,
+         .utterance_count = 4,
+         .description = &description},
+        {.size = sizeof(sr_route),
+         .name = sr_str_of("fresh"),
+         .utterances = texts,
+         .utterance_count = 2},
+    };
+    return sr_routes_put(scene->router, routes, 2, NULL, NULL, NULL);
+}
+
+static sr_status do_remove(stage *scene) {
+    return sr_route_remove(scene->router, sr_str_of("a"), NULL, NULL);
+}
+
+static sr_status do_remove_utterance(stage *scene) {
+    sr_str text = sr_str_of("two");
+    return sr_utterances_remove(scene->router, sr_str_of("a"), &text, 1, NULL, NULL);
+}
+
+static sr_status do_decide(stage *scene) {
+    sr_str texts[] = {sr_str_of("one"), sr_str_of("b\xFFroken"), sr_str_of(" "), sr_str_of("four")};
+    sr_decisions *decisions = NULL;
+    sr_status code = sr_decide(scene->router, texts, 4, NULL, &decisions, NULL);
+    assert_true((decisions != NULL) == (code == SR_OK));
+    sr_decisions_free(&decisions);
+    return code;
+}
+
+static sr_status do_read(stage *scene) {
+    sr_table *table = NULL;
+    sr_status code = sr_table_read(scene->router, NULL, 1, &table, NULL);
+    assert_true((table != NULL) == (code == SR_OK));
+    sr_table_free(&table);
+    return code;
+}
+
+static void open_scene(stage *scene, const char *path) {
+    scene->path = path;
+    scene->encoder = toy_open(&scene->toy, "toy");
+    scene->router = toy_router(path, scene->encoder, 0);
+    assert_int_equal(toy_put(scene->router, "a", "one|two|three", SR_PUT_REPLACE, NULL, NULL),
+                     SR_OK);
+    assert_int_equal(toy_put(scene->router, "b", "four|one", SR_PUT_REPLACE, NULL, NULL), SR_OK);
+}
+
+static void close_scene(stage *scene) {
+    sr_router_close(&scene->router);
+    sr_encoder_close(&scene->encoder);
+}
+
+/* Fails allocation after allocation of `step` on a table that is made anew each time. */
+static void fail_each(const char *path, step_fn *step, bool changes) {
+    sr_status code = SR_ERR_NO_MEMORY;
+    static char before[4096], after[4096];
+    for (long n = 1; code != SR_OK; n++) {
+        assert_true(n < 10000);
+        stage scene = {0};
+        open_scene(&scene, path);
+        toy_dump(scene.router, before, sizeof before);
+        long held = memory.held;
+        memory.countdown = n;
+        code = step(&scene);
+        memory.countdown = 0;
+        if (code != SR_OK) assert_int_equal(code, SR_ERR_NO_MEMORY);
+        if (step == do_open) assert_int_equal(memory.held, held);
+        toy_dump(scene.router, after, sizeof after);
+        if (code != SR_OK || !changes) assert_string_equal(before, after);
+        /* The table still works, and disk equals memory. */
+        assert_int_equal(do_decide(&scene), SR_OK);
+        if (path != NULL) {
+            sr_router_close(&scene.router);
+            scene.router = toy_router(path, scene.encoder, 0);
+            toy_dump(scene.router, before, sizeof before);
+            assert_string_equal(before, after);
+        }
+        close_scene(&scene);
+        assert_int_equal(memory.held, 0);
+        if (path != NULL) unlink(path);
+    }
+}
+
+static void run_all(const char *path) {
+    static const sr_allocator failing = {take, change, release, NULL};
+    sr_allocator_set(&failing);
+    fail_each(path, do_open, false);
+    fail_each(path, do_put, true);
+    fail_each(path, do_remove, true);
+    fail_each(path, do_remove_utterance, true);
+    fail_each(path, do_decide, false);
+    fail_each(path, do_read, false);
+    sr_allocator_set(NULL);
+}
+
+static void every_allocation_may_fail_in_memory(void **state) {
+    (void)state;
+    run_all(NULL);
+}
+
+static void every_allocation_may_fail_with_a_file(void **state) {
+    (void)state;
+    char directory[256], path[300];
+    toy_directory(directory);
+    snprintf(path, sizeof path, "%s/routes.db", directory);
+    run_all(path);
+    toy_remove_directory(directory);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_allocation_may_fail_in_memory),
+        cmocka_unit_test(every_allocation_may_fail_with_a_file),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
