@@ -233,8 +233,25 @@ static sr_status decode(vocabulary *v, sr_str raw, sr_str *text) {
     return SR_OK;
 }
 
+/* Nearly every string is made of such bytes. */
+static bool plain(uint8_t byte) {
+    return byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\';
+}
+
+static bool take_plain_text(scan *s, sr_str *text) {
+    skip_white(s);
+    if (s->at == s->end || *s->at != '"') return false;
+    const char *first = s->at + 1, *at = first;
+    while (at < s->end && plain((uint8_t)*at)) at++;
+    if (at == s->end || *at != '"') return false;
+    *text = (sr_str){first, (size_t)(at - first)};
+    s->at = at + 1;
+    return true;
+}
+
 static sr_status take_text(vocabulary *v, sr_str *text) {
     scan *s = &v->scan;
+    if (take_plain_text(s, text)) return SR_OK;
     if (!take_raw_string(s, text)) return damaged(s, "a string is expected in the vocabulary");
     bool escapes = false, high = false;
     for (size_t i = 0; i < text->len; i++) {
