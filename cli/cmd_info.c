@@ -3,6 +3,8 @@
  */
 #include "cli.h"
 
+#include <unistd.h>
+
 typedef unsigned long long number;
 
 static bool put_json(cli_state *cli, const sr_info *info, bool verified) {
@@ -74,6 +76,8 @@ int cli_info(cli_state *cli) {
     if (code == SR_OK) code = sr_router_info(router, &info, &error);
     sr_router_close(&router);
     if (code != SR_OK) return cli_fail(cli, &error);
+    /* The table was opened for reading only; what counts is whether it could be written. */
+    info.read_only = access(cli_database(cli), W_OK) != 0;
     bool done = cli->json ? put_json(cli, &info, verify) : put_text(cli, &info, verify);
     return done ? EXIT_DONE : cli_fail_memory(cli);
 }

@@ -140,9 +140,9 @@ static bool find_line(stream *in, size_t *end) {
     const char *newline = NULL;
     if (in->scanned < in->bytes.len)
         newline = memchr(in->bytes.data + in->scanned, '\n', in->bytes.len - in->scanned);
-    in->scanned = in->bytes.len;
-    if (newline == NULL && !(in->ended && in->start < in->bytes.len)) return false;
     *end = newline == NULL ? in->bytes.len : (size_t)(newline - in->bytes.data);
+    in->scanned = *end;
+    if (newline == NULL && !(in->ended && in->start < in->bytes.len)) return false;
     return true;
 }
 
@@ -160,22 +160,22 @@ static void take_line(stream *in, size_t end, line_span *line) {
 
 /* Collects the lines that wait, at least one unless the input has ended. */
 static int gather(const cli_state *cli, stream *in, line_span *lines, size_t *count) {
-    size_t first = in->start;
+    size_t first = in->start, end;
     *count = 0;
     while (*count < BATCH_LINES && in->start - first < BATCH_BYTES) {
-        size_t end;
-        if (find_line(in, &end)) {
-            take_line(in, end, &lines[(*count)++]);
-        } else if (in->bytes.len - in->start > SR_MAX_TEXT_BYTES + 1) {
-            if (*count > 0) return EXIT_DONE; /* those before it get their answers */
+        bool complete = find_line(in, &end);
+        if ((complete ? end : in->bytes.len) - in->start > SR_MAX_TEXT_BYTES + 1) {
+            if (*count > 0) break; /* those before it get their answers */
             cli_message(cli, "standard input:%zu: the line is longer than %d bytes, the maximum",
                         in->line + 1, SR_MAX_TEXT_BYTES);
             return EXIT_FAILED;
-        } else if (in->ended || (*count > 0 && !input_waits())) {
-            return EXIT_DONE;
-        } else if (!read_more(cli, in)) {
-            return EXIT_FAILED;
         }
+        if (complete)
+            take_line(in, end, &lines[(*count)++]);
+        else if (in->ended || (*count > 0 && !input_waits()))
+            break;
+        else if (!read_more(cli, in))
+            return EXIT_FAILED;
     }
     return EXIT_DONE;
 }

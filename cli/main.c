@@ -108,7 +108,8 @@ static void log_line(void *user, sr_log_level level, const char *line) {
 
 int main(int argc, char **argv) {
     cli_state cli = {.argc = argc - 1, .argv = argv + 1};
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is seen by write() */
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is seen by write(), */
+    signal(SIGXFSZ, SIG_IGN); /* as is a file that reaches its limit */
     sr_log_set(log_line, SR_LOG_WARN, &cli);
     int status = run(&cli);
     int flushed = cli_flush(&cli);

@@ -164,11 +164,13 @@ static int depth_of(const json_t *value, int depth) {
     if (depth > MAX_YAML_DEPTH) return depth;
     if (json_is_object(value)) {
         json_object_foreach((json_t *)(uintptr_t)value, key, item) {
-            deepest = SRI_MAX(deepest, depth_of(item, depth + 1));
+            int below = depth_of(item, depth + 1);
+            deepest = SRI_MAX(deepest, below);
         }
     } else if (json_is_array(value)) {
         json_array_foreach(value, i, item) {
-            deepest = SRI_MAX(deepest, depth_of(item, depth + 1));
+            int below = depth_of(item, depth + 1);
+            deepest = SRI_MAX(deepest, below);
         }
     }
     return deepest;

@@ -1,0 +1,215 @@
+"""import and export: round trips, and every kind of file that cannot be read."""
+
+import json
+import os
+import random
+
+import pytest
+
+HARD = ["plain", 'say "hi", please', "two\nlines", " spaces ", "tab\there", "- dash: colon # hash", "caf\u00e9 \u4e2d\u6587",
+        "\U0001F468\u200D\U0001F469\u200D\U0001F467", "back\\slash", "it's", "null", "{a: 1}", "*alias", "%41",
+        "\u2028line\u2029separators\u0085", "\ufeffmark", "x" * 5000]
+METADATA = {"a": [1, -2.5, 1e-7, True, None, "x\n", {"deep": [[[]]]}], "\u00e9 key": {}, "empty": "", "no": "no", "3": "3",
+            "k" * 1500: 12345678901234567}
+
+
+def hard_table(program):
+    """A table with everything in it that formats get wrong."""
+    lines = [{"route": "hard", "utterances": HARD, "description": 'desc: "x"\n# y', "metadata": METADATA},
+             {"route": 'name, with "quotes"', "utterances": ["a"], "threshold": 0.123456789012345},
+             {"route": "\u540d\u524d", "utterances": ["b"], "confidence": 0.1},
+             {"route": "nothing", "utterances": [], "metadata": "a string"},
+             {"route": "negative", "utterances": ["c"], "threshold": -1, "metadata": 0}]
+    program.write("hard.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    program.run("import", "hard.jsonl")
+    return lines
+
+
+@pytest.mark.parametrize("ending", ["yaml", "yml", "jsonl", "ndjson"])
+def test_complete_formats_give_the_same_table_back(empty, ending):
+    lines = hard_table(empty)
+    assert [json.loads(line) for line in empty.table().splitlines()] == lines
+    empty.run("export", f"out.{ending}")
+    before = empty.table()
+    empty.database.unlink()
+    empty.run("import", f"out.{ending}")
+    assert empty.table() == before
+
+
+def test_csv_gives_texts_and_names_back_and_says_what_it_leaves_out(empty):
+    lines = hard_table(empty)
+    result = empty.run("export", "out.csv")
+    assert "CSV has no place for the threshold, description or metadata of 5 routes" in result.err
+    assert "CSV has no place for 1 routes without utterances" in result.err
+    assert empty.run("export", "out.csv", "--quiet").err == ""
+    empty.database.unlink()
+    empty.run("import", "out.csv")
+    back = [json.loads(line) for line in empty.table().splitlines()]
+    assert [(r["route"], r["utterances"]) for r in back] == [(r["route"], r["utterances"]) for r in lines
+                                                             if r["utterances"]]
+
+
+def test_export_to_standard_output(support):
+    assert support.run("export", "-").out.startswith('routes:\n  - name: "refund"\n')
+    assert support.run("export", "-", "--format", "csv").out.startswith("text,route\nI want a refund,refund\n")
+    assert support.run("export", "out.yaml", "--json").json() == [{"routes": 10, "revision": 1, "file": "out.yaml"}]
+
+
+def test_import_from_standard_input(empty):
+    empty.run("import", "-", "--format", "csv", stdin="text,route\nhello,greet\n")
+    assert empty.run("list", "--json").json() == [{"route": "greet", "utterance_count": 1}]
+
+
+def test_named_columns_and_more_columns(empty):
+    empty.write("a.csv", "id,category,utterance\r\n1,greet,hello\r\n2,bye,\"see you, soon\"\r\n")
+    empty.run("import", "a.csv", "--text-column", "utterance", "--route-column=category")
+    assert empty.run("list", "bye", "--json").json()[0]["utterances"] == ["see you, soon"]
+
+
+def test_a_byte_order_mark_and_crlf_are_fine(empty):
+    empty.write("a.csv", b"\xef\xbb\xbftext,route\r\nhello,greet\r\n\r\n\"two\r\nlines\",greet\r\n")
+    empty.write("a.jsonl", b'\xef\xbb\xbf{"text":"good day","route":"greet"}\r\n\r\n')
+    empty.write("a.yaml", b"\xef\xbb\xbfroutes:\r\n  - name: greet\r\n    utterances: [hi]\r\n")
+    for name in ("a.csv", "a.jsonl", "a.yaml"):
+        empty.run("import", name)
+    assert empty.run("list", "greet", "--json").json()[0]["utterances"] == ["hello", "two\r\nlines", "good day", "hi"]
+
+
+def test_import_extends_and_replace_replaces(support):
+    support.write("a.yaml", "routes:\n  - name: refund\n    utterances: [give me my cash, I want a refund]\n")
+    receipt = support.run("import", "a.yaml", "--json").json()[0]
+    assert (receipt["utterances_added"], receipt["duplicates"], receipt["routes_changed"]) == (1, 1, 1)
+    assert receipt["revision"] == 2
+    route = support.run("list", "refund", "--json").json()[0]
+    assert len(route["utterances"]) == 9
+    assert route["description"] == "The customer wants money back for something bought."
+    support.run("import", "a.yaml", "--replace")
+    route = support.run("list", "refund", "--json").json()[0]
+    assert route == {"route": "refund", "utterances": ["give me my cash", "I want a refund"]}
+    assert len(support.run("list", "--json").json()) == 10
+
+
+def test_importing_the_same_again_changes_nothing(support, support_database):
+    before = support.table()
+    support.run("export", "same.yaml")
+    receipt = support.run("import", "same.yaml", "--json").json()[0]
+    assert (receipt["revision"], receipt["utterances_added"], receipt["duplicates"]) == (1, 0, 64)
+    assert support.table() == before
+
+
+def test_out_of_scope_rows_are_not_stored(empty):
+    empty.write("a.csv", "text,route\nhello,greet\nwhat is the weather,oos\nanything,oos\n")
+    result = empty.run("import", "a.csv")
+    assert "2 texts labelled oos were left out" in result.err
+    assert [r["route"] for r in empty.run("list", "--json").json()] == ["greet"]
+    assert empty.run("import", "a.csv", "--oos-label", "greet", "--json").json()[0]["oos_skipped"] == 1
+
+
+BAD_CSV = [
+    (b"", "bad.csv: the file is empty"),
+    (b"\xef\xbb\xbf", "bad.csv: the file is empty"),
+    (b"text,category\nx,y\n", 'bad.csv:1: the header has no column "route" (it has: text, category)'),
+    (b"question,route\nx,y\n", 'bad.csv:1: the header has no column "text"'),
+    (b"text,route\nfine,a\nalone\n", "bad.csv:3: the row has 1 field, the header 2"),
+    (b"text,route\nhello, you,a\n", "bad.csv:2: the row has 3 fields, the header 2"),
+    (b'text,route\nfine,a\n"open,a\nfine,a\n', "bad.csv:3: the quote that opens here is never closed"),
+    (b'text,route\n5" pipe,a\n', "bad.csv:2: a quote inside an unquoted field"),
+    (b'text,route\n"a" b,a\n', "bad.csv:2: text follows a closing quote"),
+    (b"text,route\nfine,a\n\xff\xfe,a\n", "bad.csv:3: byte 1 of the text is not UTF-8"),
+    (b"text,route\na\x00b,a\n", "bad.csv:2: the text holds a NUL"),
+    (b"text,route\nfine,a\n ,a\n", "bad.csv:3: the text is empty"),
+    (b"text,route\nfine,\n", "bad.csv:2: the route name is empty"),
+    (b"text,route\nfine," + b"n" * 10240 + b"\n", "bad.csv:2: the route name is 10240 bytes long; the maximum is 512"),
+    (b"text,route\nfine,a\n" + b"x" * 10000000 + b",a\n", "bad.csv:3: a field is longer than 65536 bytes"),
+    (b'text,route\nfine,a\n"' + b"x" * 10000000 + b'",a\n', "bad.csv:3: a field is longer than 65536 bytes"),
+    ("text,route\n".encode("utf-16"), "the file is UTF-16"),
+]
+BAD_JSONL = [
+    (b'{"text":"x","route":"a"}\n{"text":"x",\n', "bad.jsonl:2: not JSON"),
+    (b'{"text":"x","route":"a"}\n\n"x"\n', "bad.jsonl:3: not a JSON object"),
+    (b'{"text":"x"}\n', 'bad.jsonl:1: there is no "route"'),
+    (b'{"text":"\xff","route":"a"}\n', "bad.jsonl:1: not JSON"),
+    (b'{"route":"a","utterances":["x", 3]}\n', 'bad.jsonl:1: "utterances" must be a list of strings'),
+    (b'{"route":"a","utterances":[""]}\n', "bad.jsonl:1: the text is empty"),
+    (b'{"route":"a","threshold":1.5}\n', "bad.jsonl:1: threshold 1.5: give a number from -1 to 1"),
+    (b'{"route":"a","threshold":NaN}\n', "bad.jsonl:1: not JSON"),
+    (b'{"route":"a","confidence":2}\n', "bad.jsonl:1: confidence 2: give a number from 0 to 1"),
+    (b'{"route":"a","treshold":0.5}\n', 'bad.jsonl:1: a route has no "treshold"'),
+    (b'{"route":"","utterances":["x"]}\n', "bad.jsonl:1: the route name is empty"),
+    (b'{"text":"' + b"x" * 10000000 + b'","route":"a"}\n', "bad.jsonl:1: the text is 10000000 bytes long"),
+]
+BAD_YAML = [
+    (b"routes:\n  - name: a\n   broken\n", "bad.yaml:3: not YAML"),
+    (b"- a\n- b\n", 'bad.yaml:1: the file must be a mapping with the one key "routes"'),
+    (b"routes:\n  - name: a\n    name: b\n", 'bad.yaml:3: the key "name" stands here twice'),
+    (b"routes:\n  - name: a\n  - name: a\n", 'bad.yaml:3: the route "a" stands already in line 2'),
+    (b"routes:\n  - name: a\n    threshold: .nan\n", "bad.yaml:3: threshold must be a number"),
+    (b"routes:\n  - name: a\n    threshold: nan\n", "bad.yaml:3: threshold nan: give a number from -1 to 1"),
+    (b"routes:\n  - name: &x a\n    metadata: [*x, *x]\n", "bad.yaml:3: aliases"),
+    (b"routes:\n  - name: a\n    metadata: " + b"[" * 900 + b"\n", "bad.yaml:3: nested too deeply"),
+    (b"routes:\n  - name: a\n    metadata: " + b"{a: " * 100000 + b"\n", "bad.yaml:3:"),
+    (b"routes:\n  - utterances: [x]\n", "bad.yaml:2: the route has no name"),
+]
+
+
+@pytest.mark.parametrize("ending, content, message",
+                         [("csv", *case) for case in BAD_CSV] + [("jsonl", *case) for case in BAD_JSONL] +
+                         [("yaml", *case) for case in BAD_YAML],
+                         ids=lambda value: str(value)[:40] if isinstance(value, str) else "")
+def test_a_bad_file_is_refused_and_the_table_stays(support, ending, content, message):
+    support.write(f"bad.{ending}", content)
+    result = support.fails("import", f"bad.{ending}", message=message)
+    assert result.err.startswith("synaptoroute: import: ")
+    assert len(result.err.splitlines()) == 1
+    assert len(result.err) < 1200
+
+
+def test_files_that_cannot_be_opened(support):
+    support.fails("import", "nothing.csv", message="nothing.csv: No such file")
+    support.fails("import", ".", "--format", "csv", message="directory")
+    support.fails("import", "synaptoroute.db", message="say --format")
+    support.fails("export", "no/such/directory/out.csv", message="no/such/directory/out.csv")
+    support.fails("export", ".", "--format", "csv", message="is a directory")
+
+
+def test_a_bad_file_makes_no_database(empty):
+    empty.write("bad.csv", "text,route\nx\n")
+    empty.run("import", "bad.csv", expect=1)
+    assert not empty.database.exists()
+
+
+def test_metadata_too_deep_for_yaml_is_said(empty):
+    empty.run("add", "r", "text", "--metadata", "[" * 300 + "]" * 300)
+    empty.run("export", "out.jsonl")
+    empty.write("old.yaml", "what was there")
+    result = empty.run("export", "old.yaml", expect=1)
+    assert "nested too deeply for YAML; export as JSON Lines" in result.err
+    assert (empty.directory / "old.yaml").read_text() == "what was there"
+
+
+def test_a_failed_export_keeps_the_old_file(support):
+    support.run("export", "out.yaml")
+    before = (support.directory / "out.yaml").read_bytes()
+    files = sorted(os.listdir(support.directory))
+    support.run("add", "more", "something new")
+    import resource
+    result = support.run("export", "out.yaml", expect=1,
+                         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
+    assert "cannot write" in result.err and "out.yaml" in result.err
+    assert (support.directory / "out.yaml").read_bytes() == before
+    assert sorted(os.listdir(support.directory)) == files
+
+
+def test_damaged_files_never_crash_the_import(support):
+    random.seed(7)
+    for ending in ("csv", "jsonl", "yaml"):
+        support.run("export", f"good.{ending}", "--quiet")
+        content = (support.directory / f"good.{ending}").read_bytes()
+        for _ in range(8):
+            damaged = bytearray(content[: random.randrange(len(content))])
+            for _ in range(3):
+                damaged[random.randrange(len(damaged))] = random.randrange(256)
+            support.write(f"bad.{ending}", bytes(damaged))
+            process = support.start("--db", ":memory:", "import", f"bad.{ending}")
+            _, err = process.communicate(timeout=60)
+            assert process.returncode in (0, 1), err
