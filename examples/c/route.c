@@ -2,7 +2,7 @@
  * route.c - SynaptoRoute from C: a table in memory, three routes, a few decisions.
  *
  *     cc route.c -o route $(pkg-config --cflags --libs synaptoroute)
- *     ./route "turn the heating up"
+ *     ./route "it is freezing in here"
  */
 #include <stdio.h>
 #include <synaptoroute.h>

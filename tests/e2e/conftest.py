@@ -27,7 +27,7 @@ class Result:
 
     def json(self):
         """The lines of standard output as JSON, members in their order (as dicts keep it)."""
-        return [json.loads(line) for line in self.out.splitlines()]
+        return [json.loads(line) for line in self.out.split("\n") if line]
 
 
 def check(status, err):
@@ -36,6 +36,10 @@ def check(status, err):
         assert internal not in err, err
     if status != 0:
         assert err.startswith("synaptoroute: "), err
+
+
+def command(arguments):
+    return [PROGRAM, *(os.fsdecode(a) if isinstance(a, bytes) else str(a) for a in arguments)]
 
 
 class Program:
@@ -47,7 +51,7 @@ class Program:
 
     def run(self, *arguments, stdin="", expect=0, **more):
         data = stdin.encode() if isinstance(stdin, str) else stdin
-        done = subprocess.run([PROGRAM, *map(str, arguments)], input=data, capture_output=True, timeout=120,
+        done = subprocess.run(command(arguments), input=data, capture_output=True, timeout=120,
                               cwd=self.directory, check=False, **more)
         result = Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
         check(result.status, result.err)
@@ -57,7 +61,7 @@ class Program:
     def start(self, *arguments, **more):
         """The same as a process that goes on running, with pipes."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-        return subprocess.Popen([PROGRAM, *map(str, arguments)], cwd=self.directory, **pipes)
+        return subprocess.Popen(command(arguments), cwd=self.directory, **pipes)
 
     def write(self, name, content):
         path = self.directory / name

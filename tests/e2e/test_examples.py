@@ -37,11 +37,11 @@ def test_the_program_in_c(tmp_path):
     example = BUILD / "examples" / "example_route"
     if not example.exists():
         pytest.skip("the example program is not built")
-    done = subprocess.run([example, "turn the heating up", "what is the capital of France?"], cwd=tmp_path,
+    done = subprocess.run([example, "I am freezing", "what is the capital of France?"], cwd=tmp_path,
                           capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "turn the heating up"
+    assert lines[0] == "I am freezing"
     assert lines[1].startswith("  -> heating (confidence ")
     assert "  -> none: below_threshold" in lines
     assert os.listdir(tmp_path) == []

@@ -1,0 +1,41 @@
+# Completion of synaptoroute for bash.
+
+_synaptoroute() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' i
+    local commands='route add remove list info import export eval'
+    local globals='--db --model --threads --reencode --json --quiet --help --version'
+    local files='--format --text-column --route-column --oos-label' options=''
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+        --db | --model | --threads) ((i++)) ;;
+        -*) ;;
+        *)
+            command=${COMP_WORDS[i]}
+            break
+            ;;
+        esac
+    done
+    case $before in
+    --path) mapfile -t COMPREPLY < <(compgen -W 'auto fast slow' -- "$word") && return ;;
+    --format) mapfile -t COMPREPLY < <(compgen -W 'csv jsonl yaml' -- "$word") && return ;;
+    --db | --model | --html | --predictions) mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
+    esac
+    case $command in
+    '') options=$commands ;;
+    route) options='--top --no-reject --path' ;;
+    add) options='--threshold --confidence --description --metadata' ;;
+    list) options='--utterances' ;;
+    info) options='--verify' ;;
+    import) options="$files --replace" ;;
+    export) options='--format' ;;
+    eval) options="$files --top --no-reject --path --html --predictions" ;;
+    esac
+    case $command$word in
+    *-*) mapfile -t COMPREPLY < <(compgen -W "$options $globals" -- "$word") ;;
+    import* | export* | eval*) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
+    '') mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$word") ;;
+    *) [ -n "$command" ] || mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$word") ;;
+    esac
+}
+
+complete -o filenames -F _synaptoroute synaptoroute
