@@ -1,9 +1,9 @@
 /*
  * synaptoroute.h - the public C API of SynaptoRoute, a semantic router.
  *
- * For a text, a router decides which of N routes it belongs to, or that it belongs to none. A route is
- * a name, example utterances and optionally a threshold, a description and metadata. A route table
- * lives in one database file; an encoder turns texts into vectors; sr_decide() compares them.
+ * For a text, a router decides which of N routes it belongs to, or that it belongs to none. A route
+ * is a name, example utterances and optionally a threshold, a description and metadata. A route
+ * table lives in one database file; an encoder turns texts into vectors; sr_decide() compares them.
  *
  *     sr_router *router = NULL;
  *     sr_error error;
@@ -11,23 +11,24 @@
  *     if (sr_router_open(&options, &router, &error) != SR_OK) { puts(error.message); ... }
  *
  * CONVENTIONS
- *   Status      Every call that can fail returns an sr_status; SR_OK is 0 and codes never change their
- *               meaning. A failed call changes nothing, in memory or on disk. The optional sr_error
- *               (NULL is allowed) takes code, message and place; it is written only on failure.
- *   Strings     sr_str is pointer and length in bytes, without a terminator. Strings given to a call
- *               are read during the call only. Strings in results live as long as the result. A NULL
- *               pointer is allowed when the length is 0.
- *   Text        UTF-8. Texts to be decided or encoded may be any bytes: what is not UTF-8 counts as
- *               U+FFFD, as Python's errors="replace" does. What is stored (names, utterances,
- *               descriptions, metadata) must be valid UTF-8 without NUL, or the call fails.
- *   Ownership   sr_x_open(.., &x) gives an object that sr_x_close(&x) releases and sets to NULL;
- *               results are released by sr_x_free(&result). Both accept a pointer to NULL.
- *   Threads     An sr_router or sr_encoder may be used by any number of threads at once, except that
- *               closing it must not overlap any other call on it. A result belongs to its holder.
- *   Structs     Structs given to the library begin with `size`: set it to sizeof the struct and zero the
- *               rest ({.size = sizeof x}), so that a program built against an older header goes on
- *               working. Zero always means the default.
- *   Quiet       The library never prints, exits or aborts on bad input; see sr_log_set().
+ *   Status     Every call that can fail returns an sr_status; SR_OK is 0 and codes never change
+ *              their meaning. A failed call changes nothing, in memory or on disk. The optional
+ *              sr_error (NULL is allowed) takes code, message and place; it is written only on
+ *              failure.
+ *   Strings    sr_str is pointer and length in bytes, without a terminator. Strings given to a call
+ *              are read during the call only. Strings in results live as long as the result. A NULL
+ *              pointer is allowed when the length is 0.
+ *   Text       UTF-8. Texts to be decided or encoded may be any bytes: what is not UTF-8 counts as
+ *              U+FFFD, as Python's errors="replace" does. What is stored (names, utterances,
+ *              descriptions, metadata) must be valid UTF-8 without NUL, or the call fails.
+ *   Ownership  sr_x_open(.., &x) gives an object that sr_x_close(&x) releases and sets to NULL;
+ *              results are released by sr_x_free(&result). Both accept a pointer to NULL.
+ *   Threads    An sr_router or sr_encoder may be used by any number of threads at once, except that
+ *              closing it must not overlap any other call on it. A result belongs to its holder.
+ *   Structs    Structs given to the library begin with `size`: set it to sizeof the struct and zero
+ *              the rest ({.size = sizeof x}), so that a program built against an older header goes
+ *              on working. Zero always means the default.
+ *   Quiet      The library never prints, exits or aborts on bad input; see sr_log_set().
  */
 #ifndef SYNAPTOROUTE_H
 #define SYNAPTOROUTE_H
@@ -55,22 +56,22 @@ extern "C" {
 /* The library's version, such as "0.1.0"; it may differ from the SR_VERSION compiled against. */
 SR_API const char *sr_version(void);
 
-/* ---- Limits ------------------------------------------------------------------------------------ */
+/* ---- Limits ---------------------------------------------------------------------------------- */
 
-#define SR_MAX_NAME_BYTES 512            /* a route's name; at least 1 */
-#define SR_MAX_UTTERANCE_BYTES 65536     /* one utterance; it must hold more than white space */
-#define SR_MAX_DESCRIPTION_BYTES 65536   /* a route's description */
-#define SR_MAX_METADATA_BYTES 1048576    /* a route's metadata, as JSON text */
-#define SR_MAX_TEXT_BYTES 67108864       /* a text to be decided or encoded; longer is SR_ERR_LIMIT */
-#define SR_MAX_THREADS 256
+#define SR_MAX_NAME_BYTES        512      /* a route's name; at least 1 */
+#define SR_MAX_UTTERANCE_BYTES   65536    /* one utterance; it must hold more than white space */
+#define SR_MAX_DESCRIPTION_BYTES 65536    /* a route's description */
+#define SR_MAX_METADATA_BYTES    1048576  /* a route's metadata, as JSON text */
+#define SR_MAX_TEXT_BYTES        67108864 /* a text to be decided or encoded */
+#define SR_MAX_THREADS           256
 
-/* ---- Status and errors ------------------------------------------------------------------------- */
+/* ---- Status and errors ----------------------------------------------------------------------- */
 
 typedef enum sr_status {
     SR_OK = 0,
-    SR_ERR_INVALID = 1,      /* an argument breaks its contract */
-    SR_ERR_NOT_FOUND = 2,    /* no such file, model or route */
-    SR_ERR_IO = 3,           /* the operating system failed a read or a write */
+    SR_ERR_INVALID = 1,   /* an argument breaks its contract */
+    SR_ERR_NOT_FOUND = 2, /* no such file, model or route */
+    SR_ERR_IO = 3,        /* the operating system failed a read or a write */
     SR_ERR_NO_MEMORY = 4,
     SR_ERR_FORMAT = 5,       /* a file is not what it should be, or is damaged */
     SR_ERR_LIMIT = 6,        /* something is larger than its stated maximum */
@@ -93,17 +94,18 @@ typedef struct sr_error {
     char place[256];    /* the file, row or argument concerned, or "" */
 } sr_error;
 
-/* ---- Strings ----------------------------------------------------------------------------------- */
+/* ---- Strings --------------------------------------------------------------------------------- */
 
 typedef struct sr_str {
     const char *data;
     size_t len; /* bytes */
 } sr_str;
 
-/* An sr_str over a terminated string; it stays valid as long as that string. NULL gives length 0. */
+/* An sr_str over a terminated string; it stays valid as long as that string. NULL gives length 0.
+ * */
 SR_API sr_str sr_str_of(const char *terminated);
 
-/* ---- Process-wide settings --------------------------------------------------------------------- */
+/* ---- Process-wide settings ------------------------------------------------------------------- */
 
 /* Memory functions, as malloc, realloc and free, with `user` passed on. */
 typedef struct sr_allocator {
@@ -113,29 +115,34 @@ typedef struct sr_allocator {
     void *user;
 } sr_allocator;
 
-/* Replaces the library's allocator, NULL restoring the C library's. The table is copied. Must be called
- * while no object of the library exists. SQLite and Jansson keep their own. */
+/* Replaces the library's allocator, NULL restoring the C library's. The table is copied. Must be
+ * called while no object of the library exists. SQLite and Jansson keep their own. */
 SR_API void sr_allocator_set(const sr_allocator *allocator);
 
-typedef enum sr_log_level { SR_LOG_ERROR = 0, SR_LOG_WARN = 1, SR_LOG_INFO = 2, SR_LOG_DEBUG = 3 } sr_log_level;
+typedef enum sr_log_level {
+    SR_LOG_ERROR = 0,
+    SR_LOG_WARN = 1,
+    SR_LOG_INFO = 2,
+    SR_LOG_DEBUG = 3
+} sr_log_level;
 
 /* Receives one terminated line without a newline; called on whichever thread has something to say,
  * possibly on several at once. */
 typedef void sr_log_fn(void *user, sr_log_level level, const char *line);
 
-/* Sets where log lines up to `level` go; NULL (the initial state) drops them. Set it before the first
- * open: it is not synchronised with running calls. */
+/* Sets where log lines up to `level` go; NULL (the initial state) drops them. Set it before the
+ * first open: it is not synchronised with running calls. */
 SR_API void sr_log_set(sr_log_fn *function, sr_log_level level, void *user);
 
 /* The kernel level picked for this CPU, as in the environment variable SR_CPU that can lower it:
  * "ref", "avx2", "avx512", "vnni". */
 SR_API const char *sr_cpu_level(void);
 
-/* Called during long work with the units done and in all, on the calling thread. A return value other
- * than 0 stops the work, which then fails with SR_ERR_CANCELLED and changes nothing. */
+/* Called during long work with the units done and in all, on the calling thread. A return value
+ * other than 0 stops the work, which then fails with SR_ERR_CANCELLED and changes nothing. */
 typedef int sr_progress_fn(void *user, uint64_t done, uint64_t total);
 
-/* ---- Encoders ---------------------------------------------------------------------------------- */
+/* ---- Encoders -------------------------------------------------------------------------------- */
 
 typedef struct sr_encoder sr_encoder; /* opaque; safe to share between threads */
 
@@ -150,84 +157,90 @@ typedef enum sr_encoder_kind {
     SR_ENCODER_CALLBACK = 1 /* the caller's own function */
 } sr_encoder_kind;
 
-/* A caller's encoder: writes `n` vectors of `dimension` floats to `out`, row by row. They need not be
- * normalised; the library does that. Returns 0, or another value that makes the call fail with
+/* A caller's encoder: writes `n` vectors of `dimension` floats to `out`, row by row. They need not
+ * be normalised; the library does that. Returns 0, or another value that makes the call fail with
  * SR_ERR_CALLBACK. Called on the thread that encodes, one call at a time per encoder. */
 typedef int sr_encode_fn(void *user, const sr_str *texts, size_t n, float *out);
 
 typedef struct sr_encoder_options {
     size_t size;
     sr_encoder_kind kind;
-    const char *model;     /* a shipped model's name or a directory; NULL: the default, bge-small-en-v1.5 */
-    int threads;           /* worker threads; 0: one for each core this process may use */
+    const char
+        *model;  /* a shipped model's name or a directory; NULL: the default, bge-small-en-v1.5 */
+    int threads; /* worker threads; 0: one for each core this process may use */
     sr_pooling pooling;
-    const char *prefix;    /* put before every text; NULL: as the model's files say; "": none */
-    int max_tokens;        /* longer texts are truncated; 0: the model's own maximum */
-    sr_encode_fn *encode;  /* SR_ENCODER_CALLBACK only, as are the rest */
+    const char *prefix;   /* put before every text; NULL: as the model's files say; "": none */
+    int max_tokens;       /* longer texts are truncated; 0: the model's own maximum */
+    sr_encode_fn *encode; /* SR_ENCODER_CALLBACK only, as are the rest */
     void *user;
-    int dimension;         /* 8 to 4096 */
-    const char *identity;  /* names the function's model in the fingerprint; required */
+    int dimension;        /* 8 to 4096 */
+    const char *identity; /* names the function's model in the fingerprint; required */
 } sr_encoder_options;
 
 /* Opens an encoder. Fails with SR_ERR_NOT_FOUND (no such model; the message lists where it looked),
  * SR_ERR_FORMAT (damaged or hostile files), SR_ERR_UNSUPPORTED (another kind of model). */
-SR_API SR_MUST_CHECK sr_status sr_encoder_open(const sr_encoder_options *options, sr_encoder **encoder,
-                                               sr_error *error);
+SR_API SR_MUST_CHECK sr_status sr_encoder_open(const sr_encoder_options *options,
+                                               sr_encoder **encoder, sr_error *error);
 SR_API void sr_encoder_close(sr_encoder **encoder);
 
 /* Number of floats in a vector. */
 SR_API int sr_encoder_dimension(const sr_encoder *encoder);
 
-/* The model's name: the last part of its directory, or the identity of a callback. Lives with the encoder. */
+/* The model's name: the last part of its directory, or the identity of a callback. Lives with the
+ * encoder. */
 SR_API const char *sr_encoder_name(const sr_encoder *encoder);
 
-/* 64 hexadecimal digits that change whenever the vectors could: a digest of weights, tokenizer, pooling,
- * prefix and maximum length. Lives with the encoder. */
+/* 64 hexadecimal digits that change whenever the vectors could: a digest of weights, tokenizer,
+ * pooling, prefix and maximum length. Lives with the encoder. */
 SR_API const char *sr_encoder_fingerprint(const sr_encoder *encoder);
 
 /* Encodes `n` texts. `out` is the caller's, n x dimension floats, row-major; each row has Euclidean
  * length 1. The vector of a text does not depend on the others, nor on the number of threads.
- * `truncated`, when not NULL, takes n flags: 1 where the text was longer than the model's maximum. */
-SR_API SR_MUST_CHECK sr_status sr_encoder_encode(sr_encoder *encoder, const sr_str *texts, size_t n, float *out,
-                                                 uint8_t *truncated, sr_error *error);
+ * `truncated`, when not NULL, takes n flags: 1 where the text was longer than the model's maximum.
+ * */
+SR_API SR_MUST_CHECK sr_status sr_encoder_encode(sr_encoder *encoder, const sr_str *texts, size_t n,
+                                                 float *out, uint8_t *truncated, sr_error *error);
 
-/* Tokenises one text as the encoder does: prefix and special tokens included, cut to `capacity` (at least
- * 2; not to the model's maximum) by leaving out tokens before the last special one. Writes the ids to
- * `ids`, their number to `count` and, when not NULL, whether some were left out to `truncated`.
- * SR_ERR_UNSUPPORTED for a callback encoder. */
-SR_API SR_MUST_CHECK sr_status sr_encoder_tokenize(sr_encoder *encoder, sr_str text, int32_t *ids, size_t capacity,
-                                                   size_t *count, uint8_t *truncated, sr_error *error);
+/* Tokenises one text as the encoder does: prefix and special tokens included, cut to `capacity` (at
+ * least 2; not to the model's maximum) by leaving out tokens before the last special one. Writes
+ * the ids to `ids`, their number to `count` and, when not NULL, whether some were left out to
+ * `truncated`. SR_ERR_UNSUPPORTED for a callback encoder. */
+SR_API SR_MUST_CHECK sr_status sr_encoder_tokenize(sr_encoder *encoder, sr_str text, int32_t *ids,
+                                                   size_t capacity, size_t *count,
+                                                   uint8_t *truncated, sr_error *error);
 
-/* ---- Router ------------------------------------------------------------------------------------ */
+/* ---- Router ---------------------------------------------------------------------------------- */
 
 typedef struct sr_router sr_router; /* opaque; safe to share between threads */
 
 typedef enum sr_open_flags {
-    SR_OPEN_REENCODE = 1,  /* add the vectors that this model lacks; other models' vectors are kept */
-    SR_OPEN_LAZY = 2,      /* load the model at its first use: for calls that need no vectors */
+    SR_OPEN_REENCODE =
+        1,            /* add the vectors that this model lacks; other models' vectors are kept */
+    SR_OPEN_LAZY = 2, /* load the model at its first use: for calls that need no vectors */
     SR_OPEN_READ_ONLY = 4, /* never write; mutations fail with SR_ERR_READ_ONLY */
     SR_OPEN_EXISTING = 8   /* fail with SR_ERR_NOT_FOUND rather than create the database */
 } sr_open_flags;
 
 typedef struct sr_options {
     size_t size;
-    const char *database;     /* a file, created when missing; NULL or ":memory:": nothing is kept */
-    const char *model;        /* as in sr_encoder_options */
-    int threads;              /* as in sr_encoder_options */
-    unsigned flags;           /* of sr_open_flags */
-    double margin;            /* a best route that leads the next by less than this cosine is `ambiguous` */
+    const char *database; /* a file, created when missing; NULL or ":memory:": nothing is kept */
+    const char *model;    /* as in sr_encoder_options */
+    int threads;          /* as in sr_encoder_options */
+    unsigned flags;       /* of sr_open_flags */
+    double margin; /* a best route that leads the next by less than this cosine is `ambiguous` */
     sr_encoder *encoder;      /* used instead of `model`; borrowed: close it after the router */
     sr_progress_fn *progress; /* of re-encoding, in utterances */
     void *progress_user;
 } sr_options;
 
-/* Opens a route table. Fails with SR_ERR_MODEL when utterances have no vectors of this model (unless
- * SR_OPEN_REENCODE), SR_ERR_DATABASE when the file is another program's; both leave the file as it was.
- * With SR_OPEN_LAZY the model is not compared until a call needs it. */
-SR_API SR_MUST_CHECK sr_status sr_router_open(const sr_options *options, sr_router **router, sr_error *error);
+/* Opens a route table. Fails with SR_ERR_MODEL when utterances have no vectors of this model
+ * (unless SR_OPEN_REENCODE), SR_ERR_DATABASE when the file is another program's; both leave the
+ * file as it was. With SR_OPEN_LAZY the model is not compared until a call needs it. */
+SR_API SR_MUST_CHECK sr_status sr_router_open(const sr_options *options, sr_router **router,
+                                              sr_error *error);
 SR_API void sr_router_close(sr_router **router);
 
-/* ---- Mutations --------------------------------------------------------------------------------- */
+/* ---- Mutations ------------------------------------------------------------------------------- */
 
 typedef enum sr_threshold_kind {
     SR_THRESHOLD_AUTO = 0,      /* fitted where the table allows it; until then cosine 0.60 */
@@ -247,12 +260,12 @@ typedef struct sr_route {
     size_t utterance_count;
     const sr_threshold *threshold; /* NULL: the default (AUTO), or as it is with SR_PUT_EXTEND */
     const sr_str *description;     /* NULL: empty, or as it is with SR_PUT_EXTEND */
-    const sr_str *metadata;        /* any JSON value as text, or length 0; NULL: none, or as it is with SR_PUT_EXTEND */
+    const sr_str *metadata; /* any JSON value as text, or empty; NULL as for the description */
 } sr_route;
 
 typedef enum sr_put_mode {
     SR_PUT_REPLACE = 0, /* each named route becomes exactly what is given */
-    SR_PUT_EXTEND = 1   /* utterances are added to what is there; fields that are not NULL are set */
+    SR_PUT_EXTEND = 1 /* utterances are added to what is there; fields that are not NULL are set */
 } sr_put_mode;
 
 typedef struct sr_put_options {
@@ -265,34 +278,38 @@ typedef struct sr_put_options {
 /* What a mutation did. It is visible to every later call of this router and stored in the database
  * (surviving a kill of the process) when the call has returned. */
 typedef struct sr_receipt {
-    uint64_t revision;           /* of the table after the call; unchanged when nothing changed */
+    uint64_t revision; /* of the table after the call; unchanged when nothing changed */
     uint64_t routes_added;
     uint64_t routes_changed;
     uint64_t routes_removed;
     uint64_t utterances_added;
     uint64_t utterances_removed;
-    uint64_t duplicates;         /* utterances given that their route already had, stored once */
+    uint64_t duplicates; /* utterances given that their route already had, stored once */
 } sr_receipt;
 
 /* Adds or changes `n` routes: all, or none on failure. A name may stand in `routes` more than once;
- * the entries apply in order, with SR_PUT_REPLACE only the first replacing. Within one route the same
- * utterance is stored once. `options` and `receipt` may be NULL. */
+ * the entries apply in order, with SR_PUT_REPLACE only the first replacing. Within one route the
+ * same utterance is stored once. `options` and `receipt` may be NULL. */
 SR_API SR_MUST_CHECK sr_status sr_routes_put(sr_router *router, const sr_route *routes, size_t n,
-                                             const sr_put_options *options, sr_receipt *receipt, sr_error *error);
+                                             const sr_put_options *options, sr_receipt *receipt,
+                                             sr_error *error);
 
 /* Adds or replaces one route: sr_routes_put() with n = 1 and SR_PUT_REPLACE. */
-SR_API SR_MUST_CHECK sr_status sr_route_put(sr_router *router, const sr_route *route, sr_receipt *receipt,
-                                            sr_error *error);
+SR_API SR_MUST_CHECK sr_status sr_route_put(sr_router *router, const sr_route *route,
+                                            sr_receipt *receipt, sr_error *error);
 
-/* Removes a route with its utterances; SR_ERR_NOT_FOUND when there is none. It is never returned by a
- * call that begins after this one has returned. */
-SR_API SR_MUST_CHECK sr_status sr_route_remove(sr_router *router, sr_str name, sr_receipt *receipt, sr_error *error);
+/* Removes a route with its utterances; SR_ERR_NOT_FOUND when there is none. It is never returned by
+ * a call that begins after this one has returned. */
+SR_API SR_MUST_CHECK sr_status sr_route_remove(sr_router *router, sr_str name, sr_receipt *receipt,
+                                               sr_error *error);
 
-/* Removes utterances of a route; SR_ERR_NOT_FOUND, changing nothing, when one of them is not there. */
-SR_API SR_MUST_CHECK sr_status sr_utterances_remove(sr_router *router, sr_str name, const sr_str *utterances, size_t n,
+/* Removes utterances of a route; SR_ERR_NOT_FOUND, changing nothing, when one of them is not there.
+ * */
+SR_API SR_MUST_CHECK sr_status sr_utterances_remove(sr_router *router, sr_str name,
+                                                    const sr_str *utterances, size_t n,
                                                     sr_receipt *receipt, sr_error *error);
 
-/* ---- Reading the table ------------------------------------------------------------------------- */
+/* ---- Reading the table ----------------------------------------------------------------------- */
 
 /* A route as stored. Strings live as long as the sr_table they came in. */
 typedef struct sr_route_view {
@@ -306,13 +323,16 @@ typedef struct sr_route_view {
 
 typedef struct sr_table sr_table; /* a copy of the table at one revision; opaque */
 
-/* Copies the routes, in the order of their adding. `name` restricts it to one route, SR_ERR_NOT_FOUND
- * when there is none; a NULL `name` means all. `with_utterances` 0 leaves out the utterances' texts. */
-SR_API SR_MUST_CHECK sr_status sr_table_read(sr_router *router, const sr_str *name, int with_utterances,
-                                             sr_table **table, sr_error *error);
+/* Copies the routes, in the order of their adding. `name` restricts it to one route,
+ * SR_ERR_NOT_FOUND when there is none; a NULL `name` means all. `with_utterances` 0 leaves out the
+ * utterances' texts. */
+SR_API SR_MUST_CHECK sr_status sr_table_read(sr_router *router, const sr_str *name,
+                                             int with_utterances, sr_table **table,
+                                             sr_error *error);
 SR_API size_t sr_table_count(const sr_table *table);
 SR_API uint64_t sr_table_revision(const sr_table *table);
-SR_API const sr_route_view *sr_table_route(const sr_table *table, size_t index); /* NULL past the end */
+SR_API const sr_route_view *sr_table_route(const sr_table *table,
+                                           size_t index); /* NULL past the end */
 SR_API void sr_table_free(sr_table **table);
 
 typedef struct sr_info {
@@ -326,9 +346,9 @@ typedef struct sr_info {
     int threads;     /* 0 while no model is loaded, or with a borrowed encoder */
     int read_only;
     char database[1024];
-    char model[128];         /* "" while no model is loaded, as fingerprint and weights */
+    char model[128]; /* "" while no model is loaded, as fingerprint and weights */
     char fingerprint[65];
-    char stored_model[128];  /* the model of the newest vectors in the database, or "" */
+    char stored_model[128]; /* the model of the newest vectors in the database, or "" */
     char cpu[16];
     char version[16];
 } sr_info;
@@ -336,13 +356,18 @@ typedef struct sr_info {
 /* Fills `info`, whose `size` the caller has set. Loads no model. */
 SR_API SR_MUST_CHECK sr_status sr_router_info(sr_router *router, sr_info *info, sr_error *error);
 
-/* Checks the whole database: its pages, keys, every vector's length and values, and the files of the
- * loaded model against their stored digests. SR_ERR_FORMAT with the first fault found. */
+/* Checks the whole database: its pages, keys, every vector's length and values, and the files of
+ * the loaded model against their stored digests. SR_ERR_FORMAT with the first fault found. */
 SR_API SR_MUST_CHECK sr_status sr_router_verify(sr_router *router, sr_error *error);
 
-/* ---- Decisions --------------------------------------------------------------------------------- */
+/* ---- Decisions ------------------------------------------------------------------------------- */
 
-typedef enum sr_path { SR_PATH_AUTO = 0, SR_PATH_FAST = 1, SR_PATH_SLOW = 2, SR_PATH_RERANK = 3 } sr_path;
+typedef enum sr_path {
+    SR_PATH_AUTO = 0,
+    SR_PATH_FAST = 1,
+    SR_PATH_SLOW = 2,
+    SR_PATH_RERANK = 3
+} sr_path;
 typedef enum sr_outcome { SR_NONE = 0, SR_MATCHED = 1 } sr_outcome;
 typedef enum sr_reason {
     SR_REASON_MATCHED = 0,
@@ -377,26 +402,28 @@ typedef struct sr_decision {
     sr_str text; /* as decided: what was not UTF-8 is replaced */
     sr_outcome status;
     sr_reason reason;
-    sr_str route;       /* length 0 when status is SR_NONE */
-    double confidence;  /* 0 to 1: probability that the best candidate is right, given when rejected too */
-    double score;       /* cosine of the best utterance, -1 to 1 */
-    double margin;      /* the best route's score less the second's */
-    sr_path path;       /* never SR_PATH_AUTO */
-    int truncated;      /* 1: the text was longer than the model reads */
-    uint64_t revision;  /* of the table that decided */
+    sr_str route;      /* length 0 when status is SR_NONE */
+    double confidence; /* 0 to 1: that the best candidate is right, given when rejected too */
+    double score;      /* cosine of the best utterance, -1 to 1 */
+    double margin;     /* the best route's score less the second's */
+    sr_path path;      /* never SR_PATH_AUTO */
+    int truncated;     /* 1: the text was longer than the model reads */
+    uint64_t revision; /* of the table that decided */
     const sr_candidate *candidates; /* best first */
     size_t candidate_count;
 } sr_decision;
 
 typedef struct sr_decisions sr_decisions; /* opaque; holds all that its decisions point to */
 
-/* Decides `n` texts against one state of the table; `options` may be NULL. Blank texts and an empty table
- * are answers (SR_REASON_EMPTY_TEXT, SR_REASON_EMPTY_TABLE), not failures. Blocks until done, computing on
- * the encoder's threads. */
+/* Decides `n` texts against one state of the table; `options` may be NULL. Blank texts and an empty
+ * table are answers (SR_REASON_EMPTY_TEXT, SR_REASON_EMPTY_TABLE), not failures. Blocks until done,
+ * computing on the encoder's threads. */
 SR_API SR_MUST_CHECK sr_status sr_decide(sr_router *router, const sr_str *texts, size_t n,
-                                         const sr_decide_options *options, sr_decisions **decisions, sr_error *error);
+                                         const sr_decide_options *options, sr_decisions **decisions,
+                                         sr_error *error);
 SR_API size_t sr_decisions_count(const sr_decisions *decisions);
-SR_API const sr_decision *sr_decisions_get(const sr_decisions *decisions, size_t index); /* NULL past the end */
+SR_API const sr_decision *sr_decisions_get(const sr_decisions *decisions,
+                                           size_t index); /* NULL past the end */
 SR_API void sr_decisions_free(sr_decisions **decisions);
 
 #ifdef __cplusplus

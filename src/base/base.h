@@ -12,47 +12,55 @@
 
 #include "synaptoroute.h"
 
-#define SRI_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define SRI_MAX(a, b) ((a) > (b) ? (a) : (b))
-#define SRI_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define SRI_MIN(a, b)             ((a) < (b) ? (a) : (b))
+#define SRI_MAX(a, b)             ((a) > (b) ? (a) : (b))
+#define SRI_COUNT(array)          (sizeof(array) / sizeof((array)[0]))
 #define SRI_PRINTF(string, first) __attribute__((format(printf, string, first)))
 
-/* ---- Errors (error.c) -------------------------------------------------------------------------- */
+/* ---- Errors (error.c) ------------------------------------------------------------------------ */
 
-/* Fills `error` (NULL is allowed) and returns `code`, so that a failing path is one statement. `place`
- * may be NULL. Messages say what, where and what to do, in one line. */
-sr_status sri_fail(sr_error *error, sr_status code, const char *place, const char *format, ...) SRI_PRINTF(4, 5);
+/* Fills `error` (NULL is allowed) and returns `code`, so that a failing path is one statement.
+ * `place` may be NULL. Messages say what, where and what to do, in one line. */
+sr_status sri_fail(sr_error *error, sr_status code, const char *place, const char *format, ...)
+    SRI_PRINTF(4, 5);
 
 /* The same for a failed system call: appends the text of `system_errno`, and picks the code from it
- * (ENOENT: NOT_FOUND, ENOSPC and EDQUOT: FULL, EROFS, EACCES: READ_ONLY or IO, ENOMEM: NO_MEMORY). */
-sr_status sri_fail_errno(sr_error *error, int system_errno, const char *place, const char *format, ...)
-    SRI_PRINTF(4, 5);
+ * (ENOENT: NOT_FOUND, ENOSPC and EDQUOT: FULL, EROFS, EACCES: READ_ONLY or IO, ENOMEM: NO_MEMORY).
+ * */
+sr_status sri_fail_errno(sr_error *error, int system_errno, const char *place, const char *format,
+                         ...) SRI_PRINTF(4, 5);
 
 sr_status sri_fail_memory(sr_error *error);
 
-/* Copies a caller's options struct, whose first member is its size, into the library's own of `full_size`
- * bytes: an older, smaller struct leaves zeros (the defaults) behind it; a newer, larger one is accepted when
- * what this library does not know is zero. `given` may be NULL: all defaults. */
-sr_status sri_take_options(void *full, size_t full_size, const void *given, const char *place, sr_error *error);
+/* Copies a caller's options struct, whose first member is its size, into the library's own of
+ * `full_size` bytes: an older, smaller struct leaves zeros (the defaults) behind it; a newer,
+ * larger one is accepted when what this library does not know is zero. `given` may be NULL: all
+ * defaults. */
+sr_status sri_take_options(void *full, size_t full_size, const void *given, const char *place,
+                           sr_error *error);
 
-/* ---- Log (log.c) ------------------------------------------------------------------------------- */
+/* ---- Log (log.c) ----------------------------------------------------------------------------- */
 
 void sri_log(sr_log_level level, const char *format, ...) SRI_PRINTF(2, 3);
 
-/* ---- Strings ----------------------------------------------------------------------------------- */
+/* ---- Strings --------------------------------------------------------------------------------- */
 
 static inline bool sri_str_equal(sr_str a, sr_str b) {
     return a.len == b.len && (a.len == 0 || __builtin_memcmp(a.data, b.data, a.len) == 0);
 }
 
-/* ---- Memory (memory.c) ------------------------------------------------------------------------- */
+/* ---- Memory (memory.c) ----------------------------------------------------------------------- */
 
 /* `a * b` and `a + b`; false on overflow. */
-static inline bool sri_size_mul(size_t a, size_t b, size_t *out) { return !__builtin_mul_overflow(a, b, out); }
-static inline bool sri_size_add(size_t a, size_t b, size_t *out) { return !__builtin_add_overflow(a, b, out); }
+static inline bool sri_size_mul(size_t a, size_t b, size_t *out) {
+    return !__builtin_mul_overflow(a, b, out);
+}
+static inline bool sri_size_add(size_t a, size_t b, size_t *out) {
+    return !__builtin_add_overflow(a, b, out);
+}
 
-/* NULL when memory is short or count * size overflows; zeroed where the name says so. A size of 0 gives
- * a pointer that may be freed. */
+/* NULL when memory is short or count * size overflows; zeroed where the name says so. A size of 0
+ * gives a pointer that may be freed. */
 void *sri_alloc(size_t bytes);
 void *sri_alloc_array(size_t count, size_t size);
 void *sri_alloc_zero(size_t count, size_t size);
@@ -63,11 +71,11 @@ void *sri_alloc_aligned(size_t bytes);
 void sri_free_aligned(void *memory);
 char *sri_strdup(sr_str text); /* terminated copy */
 
-/* Makes room for `count` elements of `size` bytes in `*array`, whose capacity is `*capacity`, growing by
- * half. False, nothing changed, when memory is short. */
+/* Makes room for `count` elements of `size` bytes in `*array`, whose capacity is `*capacity`,
+ * growing by half. False, nothing changed, when memory is short. */
 bool sri_grow(void **array, size_t *capacity, size_t count, size_t size);
 
-/* ---- Buffer (buffer.c): a growing byte string with a stated maximum ------------------------------ */
+/* ---- Buffer (buffer.c): a growing byte string with a stated maximum -------------------------- */
 
 typedef struct sri_buffer {
     char *data; /* NULL while empty; not terminated */
@@ -82,18 +90,19 @@ bool sri_buffer_append_str(sri_buffer *buffer, const char *terminated);
 bool sri_buffer_format(sri_buffer *buffer, const char *format, ...) SRI_PRINTF(2, 3);
 void sri_buffer_free(sri_buffer *buffer); /* leaves it empty and usable */
 
-/* ---- Arena (arena.c): memory freed all at once -------------------------------------------------- */
+/* ---- Arena (arena.c): memory freed all at once ----------------------------------------------- */
 
 typedef struct sri_arena {
     struct sri_arena_block *block; /* newest */
 } sri_arena;
 
-void *sri_arena_alloc(sri_arena *arena, size_t bytes); /* aligned to 16; NULL when memory is short */
+void *sri_arena_alloc(sri_arena *arena,
+                      size_t bytes); /* aligned to 16; NULL when memory is short */
 /* Terminated copy; the returned data is NULL when memory is short. */
 sr_str sri_arena_copy(sri_arena *arena, sr_str text);
 void sri_arena_free(sri_arena *arena);
 
-/* ---- Hash map (map.c): byte string -> uint64 ----------------------------------------------------- */
+/* ---- Hash map (map.c): byte string -> uint64 ------------------------------------------------- */
 
 /* Open addressing, linear probing, deletion by backward shift. Keys are borrowed: they must outlive
  * their entry. The hash is seeded per process, so that chosen keys cannot make it slow. */
@@ -118,7 +127,7 @@ bool sri_map_remove(sri_map *map, sr_str key);                     /* false when
 void sri_map_free(sri_map *map);
 uint64_t sri_hash(const void *bytes, size_t len, uint64_t seed);
 
-/* ---- Files (file.c, platform.c) ------------------------------------------------------------------ */
+/* ---- Files (file.c, platform.c) -------------------------------------------------------------- */
 
 /* A file's bytes, mapped read-only; empty files have size 0 and data NULL. */
 typedef struct sri_mapping {
@@ -138,13 +147,14 @@ sr_status sri_read_file(const char *path, size_t max, sri_buffer *buffer, sr_err
 bool sri_is_directory(const char *path);
 bool sri_is_file(const char *path);
 
-/* The file that holds this code: the shared library, or the program. False when the system cannot say. */
+/* The file that holds this code: the shared library, or the program. False when the system cannot
+ * say. */
 bool sri_self_path(char *path, size_t capacity);
-int sri_cpu_count(void);       /* cores that this process may use, at least 1 */
-double sri_seconds(void);      /* monotonic clock */
+int sri_cpu_count(void);  /* cores that this process may use, at least 1 */
+double sri_seconds(void); /* monotonic clock */
 uint64_t sri_random_seed(void);
 
-/* ---- SHA-256 (sha256.c), FIPS 180-4 -------------------------------------------------------------- */
+/* ---- SHA-256 (sha256.c), FIPS 180-4 ---------------------------------------------------------- */
 
 typedef struct sri_sha256 {
     uint32_t state[8];
@@ -157,19 +167,20 @@ void sri_sha256_update(sri_sha256 *sha, const void *bytes, size_t len);
 void sri_sha256_hex(sri_sha256 *sha, char hex[65]); /* ends the digest */
 sr_status sri_sha256_file(const char *path, char hex[65], sr_error *error);
 
-/* ---- Thread pool (pool.c) ------------------------------------------------------------------------ */
+/* ---- Thread pool (pool.c) -------------------------------------------------------------------- */
 
 typedef struct sri_pool sri_pool;
 
-/* Runs task `task` of a job on slot `slot` (0 to threads - 1); no two running tasks of a pool share a slot,
- * so scratch memory can be kept per slot. */
+/* Runs task `task` of a job on slot `slot` (0 to threads - 1); no two running tasks of a pool share
+ * a slot, so scratch memory can be kept per slot. */
 typedef void sri_task_fn(void *job, size_t task, int slot);
 
 sr_status sri_pool_open(int threads, sri_pool **pool, sr_error *error);
 void sri_pool_close(sri_pool **pool);
 int sri_pool_threads(const sri_pool *pool);
-/* Runs tasks 0 to count - 1 and returns when all are done. The caller computes too. Any number of threads
- * may call it at once; together they never occupy more than `threads` cores. Must not be called by a task. */
+/* Runs tasks 0 to count - 1 and returns when all are done. The caller computes too. Any number of
+ * threads may call it at once; together they never occupy more than `threads` cores. Must not be
+ * called by a task. */
 void sri_pool_run(sri_pool *pool, sri_task_fn *function, void *job, size_t count);
 
 #endif

@@ -6,9 +6,9 @@
 #include <string.h>
 
 static const char *const names[] = {
-    "SR_OK",        "SR_ERR_INVALID",   "SR_ERR_NOT_FOUND", "SR_ERR_IO",          "SR_ERR_NO_MEMORY",
-    "SR_ERR_FORMAT", "SR_ERR_LIMIT",    "SR_ERR_MODEL",     "SR_ERR_DATABASE",    "SR_ERR_READ_ONLY",
-    "SR_ERR_FULL",  "SR_ERR_BUSY",      "SR_ERR_UNSUPPORTED", "SR_ERR_CALLBACK",  "SR_ERR_CANCELLED",
+    "SR_OK",         "SR_ERR_INVALID", "SR_ERR_NOT_FOUND",   "SR_ERR_IO",       "SR_ERR_NO_MEMORY",
+    "SR_ERR_FORMAT", "SR_ERR_LIMIT",   "SR_ERR_MODEL",       "SR_ERR_DATABASE", "SR_ERR_READ_ONLY",
+    "SR_ERR_FULL",   "SR_ERR_BUSY",    "SR_ERR_UNSUPPORTED", "SR_ERR_CALLBACK", "SR_ERR_CANCELLED",
 };
 
 const char *sr_status_name(sr_status status) {
@@ -21,8 +21,8 @@ sr_str sr_str_of(const char *terminated) {
     return (sr_str){terminated, terminated == NULL ? 0 : strlen(terminated)};
 }
 
-/* Cuts a string that snprintf may have cut inside a UTF-8 sequence back to a whole character, and turns
- * control characters (a hostile name may hold newlines) into spaces. */
+/* Cuts a string that snprintf may have cut inside a UTF-8 sequence back to a whole character, and
+ * turns control characters (a hostile name may hold newlines) into spaces. */
 static void tidy(char *text) {
     size_t len = strlen(text);
     size_t lead = len;
@@ -36,7 +36,8 @@ static void tidy(char *text) {
         if ((unsigned char)*c < 0x20 || *c == 0x7F) *c = ' ';
 }
 
-static void fill(sr_error *error, sr_status code, const char *place, const char *format, va_list arguments) {
+static void fill(sr_error *error, sr_status code, const char *place, const char *format,
+                 va_list arguments) {
     error->code = code;
     vsnprintf(error->message, sizeof error->message, format, arguments);
     snprintf(error->place, sizeof error->place, "%s", place == NULL ? "" : place);
@@ -65,7 +66,8 @@ static sr_status status_of_errno(int system_errno) {
     }
 }
 
-sr_status sri_fail_errno(sr_error *error, int system_errno, const char *place, const char *format, ...) {
+sr_status sri_fail_errno(sr_error *error, int system_errno, const char *place, const char *format,
+                         ...) {
     sr_status code = status_of_errno(system_errno);
     if (error == NULL) return code;
     va_list arguments;
@@ -81,18 +83,22 @@ sr_status sri_fail_memory(sr_error *error) {
     return sri_fail(error, SR_ERR_NO_MEMORY, NULL, "out of memory; nothing was changed");
 }
 
-sr_status sri_take_options(void *full, size_t full_size, const void *given, const char *place, sr_error *error) {
+sr_status sri_take_options(void *full, size_t full_size, const void *given, const char *place,
+                           sr_error *error) {
     memset(full, 0, full_size);
     memcpy(full, &full_size, sizeof full_size);
     if (given == NULL) return SR_OK;
     size_t size;
     memcpy(&size, given, sizeof size);
     if (size < sizeof size || size > 65536)
-        return sri_fail(error, SR_ERR_INVALID, place, "%s: size is %zu; set it to sizeof the struct", place, size);
+        return sri_fail(error, SR_ERR_INVALID, place,
+                        "%s: size is %zu; set it to sizeof the struct", place, size);
     for (size_t i = full_size; i < size; i++)
         if (((const unsigned char *)given)[i] != 0)
-            return sri_fail(error, SR_ERR_UNSUPPORTED, place, "%s has a field that library version %s does not know",
-                            place, SR_VERSION);
-    memcpy((char *)full + sizeof size, (const char *)given + sizeof size, SRI_MIN(size, full_size) - sizeof size);
+            return sri_fail(error, SR_ERR_UNSUPPORTED, place,
+                            "%s has a field that library version %s does not know", place,
+                            SR_VERSION);
+    memcpy((char *)full + sizeof size, (const char *)given + sizeof size,
+           SRI_MIN(size, full_size) - sizeof size);
     return SR_OK;
 }

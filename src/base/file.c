@@ -7,7 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static sr_status open_regular(const char *path, int *descriptor, struct stat *status, sr_error *error) {
+static sr_status open_regular(const char *path, int *descriptor, struct stat *status,
+                              sr_error *error) {
     *descriptor = open(path, O_RDONLY | O_CLOEXEC);
     if (*descriptor < 0) return sri_fail_errno(error, errno, path, "cannot open %s", path);
     if (fstat(*descriptor, status) == 0 && S_ISREG(status->st_mode)) return SR_OK;
@@ -39,10 +40,12 @@ void sri_mapping_release(const sri_mapping *mapping, size_t offset, size_t size)
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t first = (offset + page - 1) / page * page;
     size_t end = (offset + size) / page * page;
-    if (end > first) madvise((void *)((uintptr_t)mapping->data + first), end - first, MADV_DONTNEED);
+    if (end > first)
+        madvise((void *)((uintptr_t)mapping->data + first), end - first, MADV_DONTNEED);
 }
 
-static sr_status read_all(int descriptor, const char *path, size_t max, sri_buffer *buffer, sr_error *error) {
+static sr_status read_all(int descriptor, const char *path, size_t max, sri_buffer *buffer,
+                          sr_error *error) {
     char chunk[65536];
     for (;;) {
         ssize_t got = read(descriptor, chunk, sizeof chunk);
@@ -50,7 +53,8 @@ static sr_status read_all(int descriptor, const char *path, size_t max, sri_buff
         if (got < 0) return sri_fail_errno(error, errno, path, "cannot read %s", path);
         if (got == 0) return SR_OK;
         if ((size_t)got > max - SRI_MIN(buffer->len, max))
-            return sri_fail(error, SR_ERR_LIMIT, path, "%s is larger than the %zu bytes that are read", path, max);
+            return sri_fail(error, SR_ERR_LIMIT, path,
+                            "%s is larger than the %zu bytes that are read", path, max);
         if (!sri_buffer_append(buffer, chunk, (size_t)got)) return sri_fail_memory(error);
     }
 }

@@ -1,9 +1,10 @@
 /*
  * map.c - hash map from byte strings to 64-bit values.
  *
- * Open addressing with linear probing in a power-of-two table at most 7/8 full, entries of 24 bytes with
- * their hash, so that a miss seldom touches a key. Deletion shifts the rest of the run back instead of
- * leaving tombstones: a table under endless churn stays as fast as a new one. Not synchronised.
+ * Open addressing with linear probing in a power-of-two table at most 7/8 full, entries of 24 bytes
+ * with their hash, so that a miss seldom touches a key. Deletion shifts the rest of the run back
+ * instead of leaving tombstones: a table under endless churn stays as fast as a new one. Not
+ * synchronised.
  */
 #include "base/base.h"
 
@@ -25,7 +26,8 @@ static uint64_t mix(uint64_t a, uint64_t b) {
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* Folded 64 x 64 -> 128 multiplications, 8 bytes a step, in the manner of wyhash (Wang Yi, 2019). */
+/* Folded 64 x 64 -> 128 multiplications, 8 bytes a step, in the manner of wyhash (Wang Yi, 2019).
+ * */
 uint64_t sri_hash(const void *data, size_t len, uint64_t start) {
     const uint8_t *bytes = data;
     uint64_t hash = start ^ 0x9E3779B97F4A7C15u ^ (uint64_t)len;
@@ -44,7 +46,8 @@ static sri_map_entry *find(const sri_map *map, sr_str key, uint32_t hash) {
     for (size_t i = hash & (map->capacity - 1);; i = (i + 1) & (map->capacity - 1)) {
         sri_map_entry *entry = &map->slots[i];
         if (entry->hash == 0) return entry;
-        if (entry->hash == hash && sri_str_equal((sr_str){entry->key, entry->len}, key)) return entry;
+        if (entry->hash == hash && sri_str_equal((sr_str){entry->key, entry->len}, key))
+            return entry;
     }
 }
 
@@ -59,7 +62,8 @@ bool sri_map_reserve(sri_map *map, size_t count) {
     if (larger.slots == NULL) return false;
     for (size_t i = 0; i < map->capacity; i++) {
         sri_map_entry *entry = &map->slots[i];
-        if (entry->hash != 0) *find(&larger, (sr_str){entry->key, entry->len}, entry->hash) = *entry;
+        if (entry->hash != 0)
+            *find(&larger, (sr_str){entry->key, entry->len}, entry->hash) = *entry;
     }
     sri_free(map->slots);
     *map = larger;

@@ -1,8 +1,8 @@
 /*
  * memory.c - the one place that calls malloc.
  *
- * The allocator is process-wide rather than per object: a table handed down through every buffer and map
- * costs a pointer and a parameter everywhere, and nobody runs two routers on two heaps.
+ * The allocator is process-wide rather than per object: a table handed down through every buffer
+ * and map costs a pointer and a parameter everywhere, and nobody runs two routers on two heaps.
  */
 #include "base/base.h"
 
@@ -27,7 +27,9 @@ static void default_release(void *user, void *memory) {
 static const sr_allocator standard = {default_alloc, default_resize, default_release, NULL};
 static sr_allocator current = {default_alloc, default_resize, default_release, NULL};
 
-void sr_allocator_set(const sr_allocator *allocator) { current = allocator == NULL ? standard : *allocator; }
+void sr_allocator_set(const sr_allocator *allocator) {
+    current = allocator == NULL ? standard : *allocator;
+}
 
 void *sri_alloc(size_t bytes) { return current.alloc(current.user, bytes == 0 ? 1 : bytes); }
 

@@ -20,8 +20,8 @@ bool sri_self_path(char *path, size_t capacity) {
     if (dladdr((const void *)(uintptr_t)&sri_self_path, &info) != 0 && info.dli_fname != NULL)
         found = realpath(info.dli_fname, real);
 #if defined(__linux__)
-    /* For a program the loader gives argv[0], which need not be a path. A shared library's name is one, and
-     * holds ".so". */
+    /* For a program the loader gives argv[0], which need not be a path. A shared library's name is
+     * one, and holds ".so". */
     if (found == NULL || strstr(found, ".so") == NULL) found = realpath("/proc/self/exe", real);
 #endif
     if (found == NULL || strlen(found) >= capacity) return false;
@@ -51,5 +51,6 @@ uint64_t sri_random_seed(void) {
 #endif
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_nsec * 0x9E3779B97F4A7C15u ^ (uint64_t)now.tv_sec ^ (uint64_t)(uintptr_t)&seed;
+    return (uint64_t)now.tv_nsec * 0x9E3779B97F4A7C15u ^ (uint64_t)now.tv_sec ^
+           (uint64_t)(uintptr_t)&seed;
 }

@@ -1,11 +1,12 @@
 /*
  * pool.c - a fixed set of compute slots shared by all callers.
  *
- * A pool of T threads has T slots and T - 1 workers. sri_pool_run() queues a job; its caller and idle
- * workers each take a free slot and then tasks of the oldest unfinished job until none is left. So a job of
- * one task never changes threads, callers on many threads share the slots fairly, and never more than T
- * threads compute. Idle workers sleep on a condition variable; nothing spins. Tasks are meant to take tens
- * of microseconds or more, so one mutex for all bookkeeping is cheap; a work-stealing queue was not needed.
+ * A pool of T threads has T slots and T - 1 workers. sri_pool_run() queues a job; its caller and
+ * idle workers each take a free slot and then tasks of the oldest unfinished job until none is
+ * left. So a job of one task never changes threads, callers on many threads share the slots fairly,
+ * and never more than T threads compute. Idle workers sleep on a condition variable; nothing spins.
+ * Tasks are meant to take tens of microseconds or more, so one mutex for all bookkeeping is cheap;
+ * a work-stealing queue was not needed.
  */
 #include "base/base.h"
 
@@ -31,16 +32,20 @@ struct sri_pool {
 };
 
 static void append_job(sri_pool *pool, job *added) {
-    if (pool->newest != NULL) pool->newest->later = added;
-    else pool->oldest = added;
+    if (pool->newest != NULL)
+        pool->newest->later = added;
+    else
+        pool->oldest = added;
     pool->newest = added;
 }
 
 static void remove_job(sri_pool *pool, job *removed) {
     job *before = NULL;
     for (job *each = pool->oldest; each != removed; each = each->later) before = each;
-    if (before != NULL) before->later = removed->later;
-    else pool->oldest = removed->later;
+    if (before != NULL)
+        before->later = removed->later;
+    else
+        pool->oldest = removed->later;
     if (pool->newest == removed) pool->newest = before;
 }
 
@@ -78,10 +83,13 @@ void sri_pool_run(sri_pool *pool, sri_task_fn *function, void *argument, size_t 
     append_job(pool, &own);
     if (count > 1) pthread_cond_broadcast(&pool->work);
     while (own.done < count) {
-        if (own.next < count && pool->free_count > 0) run_next(pool, &own);
-        else pthread_cond_wait(&pool->progress, &pool->mutex);
+        if (own.next < count && pool->free_count > 0)
+            run_next(pool, &own);
+        else
+            pthread_cond_wait(&pool->progress, &pool->mutex);
     }
-    /* The slot just given back may be what another caller, or a worker with another's job, waits for. */
+    /* The slot just given back may be what another caller, or a worker with another's job, waits
+     * for. */
     pthread_cond_broadcast(&pool->progress);
     if (pool->oldest != NULL) pthread_cond_broadcast(&pool->work);
     pthread_mutex_unlock(&pool->mutex);
@@ -110,8 +118,8 @@ void sri_pool_close(sri_pool **handle) {
 sr_status sri_pool_open(int threads, sri_pool **handle, sr_error *error) {
     *handle = NULL;
     if (threads < 1 || threads > SR_MAX_THREADS)
-        return sri_fail(error, SR_ERR_INVALID, "threads", "%d threads were asked for; use 1 to %d", threads,
-                        SR_MAX_THREADS);
+        return sri_fail(error, SR_ERR_INVALID, "threads", "%d threads were asked for; use 1 to %d",
+                        threads, SR_MAX_THREADS);
     sri_pool *pool = sri_alloc_zero(1, sizeof *pool);
     if (pool == NULL) return sri_fail_memory(error);
     pool->threads = pool->free_count = threads;
@@ -130,7 +138,8 @@ sr_status sri_pool_open(int threads, sri_pool **handle, sr_error *error) {
         int failure = pthread_create(&pool->handles[pool->workers], NULL, work, pool);
         if (failure != 0) {
             sri_pool_close(handle);
-            return sri_fail_errno(error, failure, "threads", "cannot start thread %d of %d", pool->workers + 2, threads);
+            return sri_fail_errno(error, failure, "threads", "cannot start thread %d of %d",
+                                  pool->workers + 2, threads);
         }
     }
     return SR_OK;

@@ -1,9 +1,9 @@
 /*
  * cpu.c - feature detection by CPUID, and by XCR0 for what the operating system saves at a switch.
  *
- * A register that the system does not save is lost at the next context switch, however willing the CPU is:
- * both must agree. Levels rather than single flags, because every flag on its own doubles what has to be
- * tested.
+ * A register that the system does not save is lost at the next context switch, however willing the
+ * CPU is: both must agree. Levels rather than single flags, because every flag on its own doubles
+ * what has to be tested.
  */
 #include "cpu/cpu.h"
 
@@ -30,7 +30,8 @@ static uint64_t read_xcr0(void) {
 sri_cpu_level sri_cpu_best(void) {
     enum { XMM_YMM = 0x6, MASKS_ZMM = 0xE0 };
     uint32_t a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !ALL(c, bit_OSXSAVE | bit_AVX | bit_FMA)) return SRI_CPU_REF;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !ALL(c, bit_OSXSAVE | bit_AVX | bit_FMA))
+        return SRI_CPU_REF;
     uint64_t saved = read_xcr0();
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return SRI_CPU_REF;
     if (!ALL(b, bit_AVX2) || !ALL(saved, XMM_YMM)) return SRI_CPU_REF;
@@ -52,6 +53,7 @@ sri_cpu_level sri_cpu_chosen(void) {
         sri_log(SR_LOG_WARN, "SR_CPU=%s: this CPU lacks it; using %s", wanted, level_names[best]);
         return best;
     }
-    sri_log(SR_LOG_WARN, "SR_CPU=%s is not a level (ref, avx2, avx512, vnni); using %s", wanted, level_names[best]);
+    sri_log(SR_LOG_WARN, "SR_CPU=%s is not a level (ref, avx2, avx512, vnni); using %s", wanted,
+            level_names[best]);
     return best;
 }

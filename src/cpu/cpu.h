@@ -16,8 +16,8 @@ typedef enum sri_cpu_level {
 /* The best level that CPU and operating system support. */
 sri_cpu_level sri_cpu_best(void);
 
-/* The level to use: the best, unless the environment variable SR_CPU names a lower one. A name that is
- * unknown, or a level that the CPU lacks, leaves the best and is logged. */
+/* The level to use: the best, unless the environment variable SR_CPU names a lower one. A name that
+ * is unknown, or a level that the CPU lacks, leaves the best and is logged. */
 sri_cpu_level sri_cpu_chosen(void);
 
 const char *sri_cpu_level_name(sri_cpu_level level); /* "ref", "avx2", "avx512", "vnni" */

@@ -1,8 +1,8 @@
 /*
  * callback.c - the encoder whose vectors a function of the caller makes.
  *
- * Calls are serialised by a mutex, so that the function need not be thread-safe. What it returns is checked
- * (a NaN would poison every comparison) and normalised.
+ * Calls are serialised by a mutex, so that the function need not be thread-safe. What it returns is
+ * checked (a NaN would poison every comparison) and normalised.
  */
 #include "encode/encode_int.h"
 
@@ -15,20 +15,21 @@ typedef struct callback_state {
     pthread_mutex_t mutex;
 } callback_state;
 
-static sr_status encode(sr_encoder *encoder, const sr_str *texts, size_t n, float *out, uint8_t *truncated,
-                        sr_error *error) {
+static sr_status encode(sr_encoder *encoder, const sr_str *texts, size_t n, float *out,
+                        uint8_t *truncated, sr_error *error) {
     callback_state *state = encoder->state;
     pthread_mutex_lock(&state->mutex);
     int result = state->function(state->user, texts, n, out);
     pthread_mutex_unlock(&state->mutex);
     if (result != 0)
-        return sri_fail(error, SR_ERR_CALLBACK, encoder->name, "encoder %s failed with %d on %zu texts",
-                        encoder->name, result, n);
+        return sri_fail(error, SR_ERR_CALLBACK, encoder->name,
+                        "encoder %s failed with %d on %zu texts", encoder->name, result, n);
     for (size_t i = 0; i < n; i++)
         if (!sri_normalise(out + i * (size_t)encoder->dimension, (size_t)encoder->dimension))
-            return sri_fail(error, SR_ERR_CALLBACK, encoder->name,
-                            "encoder %s gave a vector that is zero or not finite for text %zu of %zu",
-                            encoder->name, i + 1, n);
+            return sri_fail(
+                error, SR_ERR_CALLBACK, encoder->name,
+                "encoder %s gave a vector that is zero or not finite for text %zu of %zu",
+                encoder->name, i + 1, n);
     if (truncated != NULL) memset(truncated, 0, n);
     return SR_OK;
 }
@@ -48,16 +49,19 @@ static void fingerprint(const sr_encoder *encoder, char hex[65]) {
     sri_sha256_hex(&sha, hex);
 }
 
-sr_status sri_callback_encoder_open(const sr_encoder_options *options, sr_encoder *encoder, sr_error *error) {
+sr_status sri_callback_encoder_open(const sr_encoder_options *options, sr_encoder *encoder,
+                                    sr_error *error) {
     static const encoder_kind kind = {.encode = encode, .close = close_callback};
     if (options->encode == NULL)
         return sri_fail(error, SR_ERR_INVALID, "encode", "a callback encoder needs its function");
     if (options->dimension < 8 || options->dimension > 4096)
-        return sri_fail(error, SR_ERR_INVALID, "dimension", "dimension %d is not from 8 to 4096", options->dimension);
+        return sri_fail(error, SR_ERR_INVALID, "dimension", "dimension %d is not from 8 to 4096",
+                        options->dimension);
     if (options->identity == NULL || options->identity[0] == '\0' ||
         strlen(options->identity) >= sizeof encoder->name)
         return sri_fail(error, SR_ERR_INVALID, "identity",
-                        "a callback encoder needs an identity of 1 to %zu bytes, so that its vectors are never mixed "
+                        "a callback encoder needs an identity of 1 to %zu bytes, so that its "
+                        "vectors are never mixed "
                         "with another model's",
                         sizeof encoder->name - 1);
     callback_state *state = sri_alloc_zero(1, sizeof *state);

@@ -6,14 +6,15 @@
 
 #include "base/base.h"
 
-/* What a kind of encoder can do. `encode` writes n rows of `dimension` floats, normalised, and a flag for
- * each text that was truncated; n is at least 1. */
+/* What a kind of encoder can do. `encode` writes n rows of `dimension` floats, normalised, and a
+ * flag for each text that was truncated; n is at least 1. */
 typedef struct encoder_kind {
-    sr_status (*encode)(sr_encoder *encoder, const sr_str *texts, size_t n, float *out, uint8_t *truncated,
-                        sr_error *error);
-    sr_status (*tokenize)(sr_encoder *encoder, sr_str text, int32_t *ids, size_t capacity, size_t *count,
-                          uint8_t *truncated, sr_error *error); /* NULL: has no tokens */
-    sr_status (*verify)(sr_encoder *encoder, sr_error *error);  /* NULL: nothing to verify */
+    sr_status (*encode)(sr_encoder *encoder, const sr_str *texts, size_t n, float *out,
+                        uint8_t *truncated, sr_error *error);
+    sr_status (*tokenize)(sr_encoder *encoder, sr_str text, int32_t *ids, size_t capacity,
+                          size_t *count, uint8_t *truncated,
+                          sr_error *error);                    /* NULL: has no tokens */
+    sr_status (*verify)(sr_encoder *encoder, sr_error *error); /* NULL: nothing to verify */
     void (*close)(void *state);
 } encoder_kind;
 
@@ -27,14 +28,16 @@ struct sr_encoder {
 };
 
 /* Each fills kind, state, dimension, threads, name and fingerprint of a zeroed encoder. */
-sr_status sri_callback_encoder_open(const sr_encoder_options *options, sr_encoder *encoder, sr_error *error);
-sr_status sri_transformer_encoder_open(const sr_encoder_options *options, sr_encoder *encoder, sr_error *error);
+sr_status sri_callback_encoder_open(const sr_encoder_options *options, sr_encoder *encoder,
+                                    sr_error *error);
+sr_status sri_transformer_encoder_open(const sr_encoder_options *options, sr_encoder *encoder,
+                                       sr_error *error);
 
 /* Scales a vector to length 1; false, and the vector unchanged, when it is zero or not finite. */
 bool sri_normalise(float *vector, size_t dimension);
 
-/* Writes to `path` the directory of a model given as a name, a directory or NULL (the default). A name is
- * looked up among the shipped models (locate.c). */
+/* Writes to `path` the directory of a model given as a name, a directory or NULL (the default). A
+ * name is looked up among the shipped models (locate.c). */
 sr_status sri_locate_model(const char *model, char *path, size_t capacity, sr_error *error);
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * encoder.c - the public encoder: a thin front of argument checks over the kinds of encoder.
  *
- * An encoder is immutable once open and safe to share; whatever a kind must guard, it guards itself.
+ * An encoder is immutable once open and safe to share; whatever a kind must guard, it guards
+ * itself.
  */
 #include "encode/encode.h"
 
@@ -21,20 +22,24 @@ bool sri_normalise(float *vector, size_t dimension) {
 static sr_status check_texts(const sr_str *texts, size_t n, sr_error *error) {
     for (size_t i = 0; i < n; i++) {
         if (texts[i].data == NULL && texts[i].len > 0)
-            return sri_fail(error, SR_ERR_INVALID, "texts", "text %zu has no data but length %zu", i, texts[i].len);
+            return sri_fail(error, SR_ERR_INVALID, "texts", "text %zu has no data but length %zu",
+                            i, texts[i].len);
         if (texts[i].len > SR_MAX_TEXT_BYTES)
-            return sri_fail(error, SR_ERR_LIMIT, "texts", "text %zu has %zu bytes; at most %d are read", i,
-                            texts[i].len, SR_MAX_TEXT_BYTES);
+            return sri_fail(error, SR_ERR_LIMIT, "texts",
+                            "text %zu has %zu bytes; at most %d are read", i, texts[i].len,
+                            SR_MAX_TEXT_BYTES);
     }
     return SR_OK;
 }
 
-static sr_status open_kind(const sr_encoder_options *options, sr_encoder *encoder, sr_error *error) {
+static sr_status open_kind(const sr_encoder_options *options, sr_encoder *encoder,
+                           sr_error *error) {
     switch (options->kind) {
     case SR_ENCODER_MODEL: return sri_transformer_encoder_open(options, encoder, error);
     case SR_ENCODER_CALLBACK: return sri_callback_encoder_open(options, encoder, error);
     }
-    return sri_fail(error, SR_ERR_INVALID, "kind", "there is no encoder kind %d", (int)options->kind);
+    return sri_fail(error, SR_ERR_INVALID, "kind", "there is no encoder kind %d",
+                    (int)options->kind);
 }
 
 sr_status sr_encoder_open(const sr_encoder_options *given, sr_encoder **handle, sr_error *error) {
@@ -43,13 +48,16 @@ sr_status sr_encoder_open(const sr_encoder_options *given, sr_encoder **handle, 
     sr_status code = sri_take_options(&options, sizeof options, given, "sr_encoder_options", error);
     if (code != SR_OK) return code;
     if (options.threads < 0 || options.threads > SR_MAX_THREADS)
-        return sri_fail(error, SR_ERR_INVALID, "threads", "%d threads were asked for; use 0 (all cores) to %d",
-                        options.threads, SR_MAX_THREADS);
+        return sri_fail(error, SR_ERR_INVALID, "threads",
+                        "%d threads were asked for; use 0 (all cores) to %d", options.threads,
+                        SR_MAX_THREADS);
     sr_encoder *encoder = sri_alloc_zero(1, sizeof *encoder);
     if (encoder == NULL) return sri_fail_memory(error);
     code = open_kind(&options, encoder, error);
-    if (code == SR_OK) *handle = encoder;
-    else sri_free(encoder);
+    if (code == SR_OK)
+        *handle = encoder;
+    else
+        sri_free(encoder);
     return code;
 }
 
@@ -68,20 +76,21 @@ const char *sr_encoder_fingerprint(const sr_encoder *encoder) { return encoder->
 
 int sri_encoder_threads(const sr_encoder *encoder) { return encoder->threads; }
 
-sr_status sr_encoder_encode(sr_encoder *encoder, const sr_str *texts, size_t n, float *out, uint8_t *truncated,
-                            sr_error *error) {
+sr_status sr_encoder_encode(sr_encoder *encoder, const sr_str *texts, size_t n, float *out,
+                            uint8_t *truncated, sr_error *error) {
     sr_status code = check_texts(texts, n, error);
     if (code != SR_OK || n == 0) return code;
     return encoder->kind->encode(encoder, texts, n, out, truncated, error);
 }
 
-sr_status sr_encoder_tokenize(sr_encoder *encoder, sr_str text, int32_t *ids, size_t capacity, size_t *count,
-                              uint8_t *truncated, sr_error *error) {
+sr_status sr_encoder_tokenize(sr_encoder *encoder, sr_str text, int32_t *ids, size_t capacity,
+                              size_t *count, uint8_t *truncated, sr_error *error) {
     if (encoder->kind->tokenize == NULL)
-        return sri_fail(error, SR_ERR_UNSUPPORTED, encoder->name, "encoder %s has no tokens", encoder->name);
+        return sri_fail(error, SR_ERR_UNSUPPORTED, encoder->name, "encoder %s has no tokens",
+                        encoder->name);
     if (capacity < 2)
-        return sri_fail(error, SR_ERR_INVALID, "capacity", "room for %zu ids was given; at least 2 are needed",
-                        capacity);
+        return sri_fail(error, SR_ERR_INVALID, "capacity",
+                        "room for %zu ids was given; at least 2 are needed", capacity);
     sr_status code = check_texts(&text, 1, error);
     if (code != SR_OK) return code;
     return encoder->kind->tokenize(encoder, text, ids, capacity, count, truncated, error);

@@ -1,6 +1,6 @@
 /*
- * kernels.c - fills the table: ref first, then level by level over it, returning at the first that the CPU
- * lacks. An entry that a level does not have stays the one of the level below.
+ * kernels.c - fills the table: ref first, then level by level over it, returning at the first that
+ * the CPU lacks. An entry that a level does not have stays the one of the level below.
  */
 #include "kernels/kernels_int.h"
 

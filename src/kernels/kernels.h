@@ -1,13 +1,14 @@
 /*
  * kernels.h - the one table of inner loops, filled for the CPU at first use.
  *
- * Every level gives the same bits: integer sums are exact, and every floating-point result has one defined
- * order of operations, stated at each entry. "In 16 lanes" means: lane l sums the elements whose index is l
- * modulo 16, ascending, from +0; then lane l takes lane l + 8, then l + 4, l + 2, l + 1. fma() is the fused
- * multiply-add. So a text has the same vector, and gets the same decision, on every CPU.
+ * Every level gives the same bits: integer sums are exact, and every floating-point result has one
+ * defined order of operations, stated at each entry. "In 16 lanes" means: lane l sums the elements
+ * whose index is l modulo 16, ascending, from +0; then lane l takes lane l + 8, then l + 4, l + 2,
+ * l + 1. fma() is the fused multiply-add. So a text has the same vector, and gets the same
+ * decision, on every CPU.
  *
- * Matrices are row-major; shapes are [rows, columns]. Pointers need no alignment beyond their type's, except
- * packed weights (64 bytes).
+ * Matrices are row-major; shapes are [rows, columns]. Pointers need no alignment beyond their
+ * type's, except packed weights (64 bytes).
  */
 #ifndef SRI_KERNELS_H
 #define SRI_KERNELS_H
@@ -17,15 +18,17 @@
 
 /* Activations quantised row by row: value = scale * (q - zero). */
 typedef struct sri_quantized {
-    uint8_t *q;     /* [m, stride]; the bytes from k to stride are never looked at for their value */
-    float *scale;   /* [m] */
-    int32_t *zero;  /* [m], 0 to 255 */
-    size_t stride;  /* k rounded up to a multiple of SRI_K_STEP */
+    uint8_t *q;    /* [m, stride]; the bytes from k to stride are never looked at for their value */
+    float *scale;  /* [m] */
+    int32_t *zero; /* [m], 0 to 255 */
+    size_t stride; /* k rounded up to a multiple of SRI_K_STEP */
 } sri_quantized;
 
 #define SRI_K_STEP 4
 
-static inline size_t sri_round_up(size_t value, size_t step) { return (value + step - 1) / step * step; }
+static inline size_t sri_round_up(size_t value, size_t step) {
+    return (value + step - 1) / step * step;
+}
 
 typedef enum sri_activation { SRI_LINEAR, SRI_GELU } sri_activation;
 
@@ -47,8 +50,8 @@ typedef struct sri_weights_f32 {
 typedef struct sri_gemm_s8 {
     size_t (*packed_size)(size_t n, size_t k);
     void (*pack)(const sri_weights_s8 *weights, void *packed);
-    /* y[i, j] = act(fma(float(sum_k q[i,k] w[j,k] - zero[i] sum_k w[j,k]) * scale_w[j], scale[i], bias[j])),
-     * y [m, n]. k is at most 65536, so that the sums stay below 2^31. */
+    /* y[i, j] = act(fma(float(sum_k q[i,k] w[j,k] - zero[i] sum_k w[j,k]) * scale_w[j], scale[i],
+     * bias[j])), y [m, n]. k is at most 65536, so that the sums stay below 2^31. */
     void (*run)(const sri_quantized *x, size_t m, const void *packed, size_t n, size_t k,
                 sri_activation activation, float *y);
 } sri_gemm_s8;
@@ -56,25 +59,28 @@ typedef struct sri_gemm_s8 {
 typedef struct sri_gemm_f32 {
     size_t (*packed_size)(size_t n, size_t k);
     void (*pack)(const sri_weights_f32 *weights, void *packed);
-    /* y[i, j] = act(s + bias[j]) where s is summed by fma over ascending k from 0; x [m, k], y [m, n]. */
-    void (*run)(const float *x, size_t m, const void *packed, size_t n, size_t k, sri_activation activation,
-                float *y);
+    /* y[i, j] = act(s + bias[j]) where s is summed by fma over ascending k from 0; x [m, k], y [m,
+     * n]. */
+    void (*run)(const float *x, size_t m, const void *packed, size_t n, size_t k,
+                sri_activation activation, float *y);
 } sri_gemm_f32;
 
-/* Quantises x [m, k]: lo = min(0, row), hi = max(0, row), scale = (hi - lo) / 255, zero = rint(-lo * inv),
- * q = clamp(rint(x * inv) + zero, 0, 255) with inv = 255 / (hi - lo); a row of zeros has scale 0, q = 0. */
+/* Quantises x [m, k]: lo = min(0, row), hi = max(0, row), scale = (hi - lo) / 255, zero = rint(-lo
+ * * inv), q = clamp(rint(x * inv) + zero, 0, 255) with inv = 255 / (hi - lo); a row of zeros has
+ * scale 0, q = 0. */
 typedef void sri_quantize_fn(const float *x, size_t m, size_t k, const sri_quantized *out);
 
 /* x = LayerNorm(x + y) * gamma + beta for each row of x, y [m, n]: s = x + y; mean = sum(s) / n and
  * variance = sum((s - mean)^2) / n by fma, both in 16 lanes; inv = 1 / sqrt(variance + epsilon);
  * x = fma((s - mean) * inv, gamma, beta). */
-typedef void sri_add_norm_fn(float *x, const float *y, size_t m, size_t n, const float *gamma, const float *beta,
-                             float epsilon);
+typedef void sri_add_norm_fn(float *x, const float *y, size_t m, size_t n, const float *gamma,
+                             const float *beta, float epsilon);
 
-/* Attention of one head over one text: out[i] = softmax(scale * q[i] . k[j] over j) . v for i < rows.
- * k, v: [t, width] with rows `stride` floats apart, as q [rows, width]; out likewise, `out_stride` apart. Dot products by fma
- * over ascending width from 0; softmax less the maximum, its sum in 16 lanes; values weighted by fma over
- * ascending j from 0, then multiplied by 1 / sum. `scratch`: sri_attend_scratch(t, width) floats. */
+/* Attention of one head over one text: out[i] = softmax(scale * q[i] . k[j] over j) . v for i <
+ * rows. k, v: [t, width] with rows `stride` floats apart, as q [rows, width]; out likewise,
+ * `out_stride` apart. Dot products by fma over ascending width from 0; softmax less the maximum,
+ * its sum in 16 lanes; values weighted by fma over ascending j from 0, then multiplied by 1 / sum.
+ * `scratch`: sri_attend_scratch(t, width) floats. */
 typedef struct sri_attention {
     const float *q, *k, *v;
     size_t stride;
@@ -87,16 +93,18 @@ typedef struct sri_attention {
 
 #define SRI_ATTEND_ROWS 4
 
-/* Keys transposed [width, t16], then scores of SRI_ATTEND_ROWS rows [t16], t16 = t rounded up to 16. */
+/* Keys transposed [width, t16], then scores of SRI_ATTEND_ROWS rows [t16], t16 = t rounded up to
+ * 16. */
 static inline size_t sri_attend_scratch(size_t t, size_t width) {
     return sri_round_up(t, 16) * (width + SRI_ATTEND_ROWS);
 }
 
 typedef void sri_attend_fn(const sri_attention *attention);
 
-/* out[q * n + i] = queries[q] . vectors[i]: dot products of fp32 rows of `dim` floats, by fma in 16 lanes. */
-typedef void sri_dots_fn(const float *queries, size_t query_count, const float *vectors, size_t n, size_t dim,
-                         float *out);
+/* out[q * n + i] = queries[q] . vectors[i]: dot products of fp32 rows of `dim` floats, by fma in 16
+ * lanes. */
+typedef void sri_dots_fn(const float *queries, size_t query_count, const float *vectors, size_t n,
+                         size_t dim, float *out);
 
 typedef struct sri_kernels {
     sri_gemm_s8 gemm_s8;
@@ -107,7 +115,8 @@ typedef struct sri_kernels {
     sri_dots_fn *dots;
 } sri_kernels;
 
-/* The table for the level that sri_cpu_chosen() gives; constant after the first call, from any thread. */
+/* The table for the level that sri_cpu_chosen() gives; constant after the first call, from any
+ * thread. */
 const sri_kernels *sri_kernels_get(void);
 
 /* Fills `table` for a level, which the CPU must have: for tests and benchmarks. */

@@ -1,6 +1,6 @@
 /*
- * kernels_int.h - what the files of kernels share: the tables of the levels and the constants of the
- * functions that every level computes alike.
+ * kernels_int.h - what the files of kernels share: the tables of the levels and the constants of
+ * the functions that every level computes alike.
  */
 #ifndef SRI_KERNELS_INT_H
 #define SRI_KERNELS_INT_H
@@ -29,7 +29,8 @@ static inline int32_t sri_round_within(float value) {
     return (int32_t)rintf(fminf(fmaxf(value, -1000.0f), 1000.0f));
 }
 
-/* The quantisation of a row whose extremes, 0 among them, are given; returns what values are multiplied by. */
+/* The quantisation of a row whose extremes, 0 among them, are given; returns what values are
+ * multiplied by. */
 static inline float sri_quantize_range(float low, float high, float *scale, int32_t *zero) {
     float range = high - low;
     float inverse = range > 0 ? 255.0f / range : 0.0f;
@@ -38,10 +39,10 @@ static inline float sri_quantize_range(float low, float high, float *scale, int3
     return inverse;
 }
 
-/* exp(x) for x <= 0, relative error below 8e-8. x is clamped to EXP_LOWEST; n = rint(x * EXP_LOG2E);
- * r = fma(n, EXP_LN2_LOW, fma(n, EXP_LN2_HIGH, x)); the polynomial 1 + r + r^2 (EXP_0 + EXP_1 r + ..) by
- * fma from the highest power; times 2^n. Cody and Waite's reduction; coefficients fitted by us to least
- * maximal error on |r| <= ln 2 / 2. */
+/* exp(x) for x <= 0, relative error below 8e-8. x is clamped to EXP_LOWEST; n = rint(x *
+ * EXP_LOG2E); r = fma(n, EXP_LN2_LOW, fma(n, EXP_LN2_HIGH, x)); the polynomial 1 + r + r^2 (EXP_0 +
+ * EXP_1 r + ..) by fma from the highest power; times 2^n. Cody and Waite's reduction; coefficients
+ * fitted by us to least maximal error on |r| <= ln 2 / 2. */
 #define EXP_LOWEST   -87.0f
 #define EXP_LOG2E    1.44269504f
 #define EXP_LN2_HIGH -0.693359375f
@@ -52,10 +53,10 @@ static inline float sri_quantize_range(float low, float high, float *scale, int3
 #define EXP_3        0.00836317981187358f
 #define EXP_4        0.0013941117533369136f
 
-/* gelu(x) = x Phi(x) = max(x, 0) - |x| Phi(-|x|), absolute error below 9e-7. a = min(|x|, GELU_CLAMP);
- * s = fma(a, GELU_STEP, -1); Phi(-a) = P(s) exp(a * a * -0.5), P being erfcx(a / sqrt 2) / 2 fitted by us
- * with a polynomial of degree 9, by fma from the highest power; result fma(-|x|, Phi, max(x, 0)). No
- * division, and no cancellation in the tail. */
+/* gelu(x) = x Phi(x) = max(x, 0) - |x| Phi(-|x|), absolute error below 9e-7. a = min(|x|,
+ * GELU_CLAMP); s = fma(a, GELU_STEP, -1); Phi(-a) = P(s) exp(a * a * -0.5), P being erfcx(a / sqrt
+ * 2) / 2 fitted by us with a polynomial of degree 9, by fma from the highest power; result
+ * fma(-|x|, Phi, max(x, 0)). No division, and no cancellation in the tail. */
 #define GELU_CLAMP 5.75f
 #define GELU_STEP  (2.0f / 5.75f)
 #define GELU_0     0.1259574294090271f

@@ -1,8 +1,9 @@
 /*
- * ref.c - the plain kernels: the ground truth of the others, and what runs on a CPU without any of them.
+ * ref.c - the plain kernels: the ground truth of the others, and what runs on a CPU without any of
+ * them.
  *
- * Written for clearness, but for the integer product, whose inner loop compilers vectorise. fmaf() is a call
- * here, one instruction on the higher levels.
+ * Written for clearness, but for the integer product, whose inner loop compilers vectorise. fmaf()
+ * is a call here, one instruction on the higher levels.
  */
 #include "kernels/kernels_int.h"
 
@@ -27,16 +28,19 @@ static float exp_ref(float x) {
 }
 
 static float gelu_ref(float x) {
-    static const float coefficients[] = {GELU_8, GELU_7, GELU_6, GELU_5, GELU_4, GELU_3, GELU_2, GELU_1, GELU_0};
+    static const float coefficients[] = {GELU_8, GELU_7, GELU_6, GELU_5, GELU_4,
+                                         GELU_3, GELU_2, GELU_1, GELU_0};
     float a = fminf(fabsf(x), GELU_CLAMP);
     float s = fmaf(a, GELU_STEP, -1.0f), p = GELU_9;
     for (size_t i = 0; i < SRI_COUNT(coefficients); i++) p = fmaf(p, s, coefficients[i]);
     return fmaf(-fabsf(x), p * exp_ref(a * a * -0.5f), fmaxf(x, 0.0f));
 }
 
-/* ---- int8 product: packed as [scale n][bias n][column sums n][w n x k] --------------------------------- */
+/* ---- int8 product: packed as [scale n][bias n][column sums n][w n x k] ----------------------- */
 
-static size_t gemm_s8_size(size_t n, size_t k) { return n * (2 * sizeof(float) + sizeof(int32_t)) + n * k; }
+static size_t gemm_s8_size(size_t n, size_t k) {
+    return n * (2 * sizeof(float) + sizeof(int32_t)) + n * k;
+}
 
 static void gemm_s8_pack(const sri_weights_s8 *weights, void *packed) {
     size_t n = weights->n, k = weights->k;
@@ -70,7 +74,7 @@ static void gemm_s8_run(const sri_quantized *x, size_t m, const void *packed, si
         }
 }
 
-/* ---- fp32 product: packed as [bias n][w n x k] --------------------------------------------------------- */
+/* ---- fp32 product: packed as [bias n][w n x k] ----------------------------------------------- */
 
 static size_t gemm_f32_size(size_t n, size_t k) { return (n + n * k) * sizeof(float); }
 
@@ -92,7 +96,7 @@ static void gemm_f32_run(const float *x, size_t m, const void *packed, size_t n,
         }
 }
 
-/* ---- rows ---------------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 static void quantize_row(const float *x, size_t k, uint8_t *q, float *scale, int32_t *zero) {
     float low = 0, high = 0;
@@ -112,7 +116,8 @@ static void quantize(const float *x, size_t m, size_t k, const sri_quantized *ou
         quantize_row(x + i * k, k, out->q + i * out->stride, &out->scale[i], &out->zero[i]);
 }
 
-static void add_norm_row(float *x, const float *y, size_t n, const float *gamma, const float *beta, float epsilon) {
+static void add_norm_row(float *x, const float *y, size_t n, const float *gamma, const float *beta,
+                         float epsilon) {
     float lanes[16] = {0};
     for (size_t i = 0; i < n; i++) {
         x[i] += y[i];
@@ -128,12 +133,12 @@ static void add_norm_row(float *x, const float *y, size_t n, const float *gamma,
     for (size_t i = 0; i < n; i++) x[i] = fmaf(x[i] * inverse, gamma[i], beta[i]);
 }
 
-static void add_norm(float *x, const float *y, size_t m, size_t n, const float *gamma, const float *beta,
-                     float epsilon) {
+static void add_norm(float *x, const float *y, size_t m, size_t n, const float *gamma,
+                     const float *beta, float epsilon) {
     for (size_t i = 0; i < m; i++) add_norm_row(x + i * n, y + i * n, n, gamma, beta, epsilon);
 }
 
-/* ---- attention ----------------------------------------------------------------------------------------- */
+/* ---- attention ------------------------------------------------------------------------------- */
 
 static void softmax(float *scores, size_t t, float *inverse_sum) {
     float highest = scores[0], lanes[16] = {0};
@@ -150,7 +155,8 @@ static void attend(const sri_attention *a) {
     for (size_t i = 0; i < a->rows; i++) {
         for (size_t j = 0; j < a->t; j++) {
             float sum = 0;
-            for (size_t d = 0; d < a->width; d++) sum = fmaf(a->q[i * a->stride + d], a->k[j * a->stride + d], sum);
+            for (size_t d = 0; d < a->width; d++)
+                sum = fmaf(a->q[i * a->stride + d], a->k[j * a->stride + d], sum);
             scores[j] = sum * a->scale;
         }
         float inverse_sum;
@@ -163,9 +169,10 @@ static void attend(const sri_attention *a) {
     }
 }
 
-/* ---- vector search ------------------------------------------------------------------------------------- */
+/* ---- vector search --------------------------------------------------------------------------- */
 
-static void dots(const float *queries, size_t query_count, const float *vectors, size_t n, size_t dim, float *out) {
+static void dots(const float *queries, size_t query_count, const float *vectors, size_t n,
+                 size_t dim, float *out) {
     for (size_t q = 0; q < query_count; q++)
         for (size_t i = 0; i < n; i++) {
             const float *a = queries + q * dim, *b = vectors + i * dim;

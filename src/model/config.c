@@ -9,10 +9,12 @@
 
 #define MAX_JSON ((size_t)4 * 1024 * 1024)
 
-sr_status sri_join_path(char *path, size_t capacity, const char *directory, const char *name, sr_error *error) {
+sr_status sri_join_path(char *path, size_t capacity, const char *directory, const char *name,
+                        sr_error *error) {
     int len = snprintf(path, capacity, "%s/%s", directory, name);
     if (len >= 0 && (size_t)len < capacity) return SR_OK;
-    return sri_fail(error, SR_ERR_LIMIT, directory, "the path %.100s.../%s is too long", directory, name);
+    return sri_fail(error, SR_ERR_LIMIT, directory, "the path %.100s.../%s is too long", directory,
+                    name);
 }
 
 static sr_status load_object(const char *path, json_t **object, sr_error *error) {
@@ -21,9 +23,11 @@ static sr_status load_object(const char *path, json_t **object, sr_error *error)
     sr_status code = sri_read_file(path, MAX_JSON, &text, error);
     if (code == SR_OK) {
         json_error_t problem;
-        *object = json_loadb(text.data == NULL ? "" : text.data, text.len, JSON_REJECT_DUPLICATES, &problem);
+        *object = json_loadb(text.data == NULL ? "" : text.data, text.len, JSON_REJECT_DUPLICATES,
+                             &problem);
         if (*object == NULL)
-            code = sri_fail(error, SR_ERR_FORMAT, path, "%s:%d: %s", path, problem.line, problem.text);
+            code =
+                sri_fail(error, SR_ERR_FORMAT, path, "%s:%d: %s", path, problem.line, problem.text);
         else if (!json_is_object(*object))
             code = sri_fail(error, SR_ERR_FORMAT, path, "%s is not a JSON object", path);
     }
@@ -51,14 +55,16 @@ static const number_rule numbers[] = {
     {"type_vocab_size", offsetof(sri_config, types), 1, 256},
 };
 
-static sr_status read_numbers(const char *path, const json_t *object, sri_config *config, sr_error *error) {
+static sr_status read_numbers(const char *path, const json_t *object, sri_config *config,
+                              sr_error *error) {
     for (size_t i = 0; i < SRI_COUNT(numbers); i++) {
         const number_rule *rule = &numbers[i];
         const json_t *value = json_object_get(object, rule->key);
         json_int_t number = json_integer_value(value);
         if (!json_is_integer(value) || number < rule->least || number > rule->most)
-            return sri_fail(error, SR_ERR_FORMAT, path, "%s: %s must be a whole number from %lld to %lld", path,
-                            rule->key, (long long)rule->least, (long long)rule->most);
+            return sri_fail(error, SR_ERR_FORMAT, path,
+                            "%s: %s must be a whole number from %lld to %lld", path, rule->key,
+                            (long long)rule->least, (long long)rule->most);
         *(size_t *)(void *)((char *)config + rule->offset) = (size_t)number;
     }
     const json_t *epsilon = json_object_get(object, "layer_norm_eps");
@@ -66,26 +72,28 @@ static sr_status read_numbers(const char *path, const json_t *object, sri_config
     if (!(config->epsilon >= 0 && config->epsilon < 1))
         return sri_fail(error, SR_ERR_FORMAT, path, "%s: layer_norm_eps must be from 0 to 1", path);
     if (config->hidden % config->heads != 0)
-        return sri_fail(error, SR_ERR_FORMAT, path, "%s: hidden_size %zu is not a multiple of %zu heads", path,
-                        config->hidden, config->heads);
+        return sri_fail(error, SR_ERR_FORMAT, path,
+                        "%s: hidden_size %zu is not a multiple of %zu heads", path, config->hidden,
+                        config->heads);
     return SR_OK;
 }
 
 /* A key that, where it stands, must have one value. */
-static sr_status expect(const char *path, const json_t *object, const char *key, const char *wanted, bool required,
-                        sr_error *error) {
+static sr_status expect(const char *path, const json_t *object, const char *key, const char *wanted,
+                        bool required, sr_error *error) {
     const json_t *value = json_object_get(object, key);
     const char *found = json_string_value(value);
     if (value == NULL && !required) return SR_OK;
     if (found != NULL && strcmp(found, wanted) == 0) return SR_OK;
-    return sri_fail(error, SR_ERR_UNSUPPORTED, path, "%s: %s is %.60s; only \"%s\" can be run", path, key,
-                    found == NULL ? "missing or not a string" : found, wanted);
+    return sri_fail(error, SR_ERR_UNSUPPORTED, path, "%s: %s is %.60s; only \"%s\" can be run",
+                    path, key, found == NULL ? "missing or not a string" : found, wanted);
 }
 
 static sr_status check_kind(const char *path, const json_t *object, sr_error *error) {
     sr_status code = expect(path, object, "model_type", "bert", true, error);
     if (code == SR_OK) code = expect(path, object, "hidden_act", "gelu", false, error);
-    if (code == SR_OK) code = expect(path, object, "position_embedding_type", "absolute", false, error);
+    if (code == SR_OK)
+        code = expect(path, object, "position_embedding_type", "absolute", false, error);
     const json_t *quantised = json_object_get(object, "quantization_config");
     if (code == SR_OK && quantised != NULL)
         code = expect(path, quantised, "format", "int-quantized", true, error);
@@ -103,13 +111,15 @@ sr_status sri_config_read(const char *directory, sri_config *config, sr_error *e
     return code;
 }
 
-/* ---- the description ----------------------------------------------------------------------------------- */
+/* ---- the description ------------------------------------------------------------------------- */
 
-static bool is_sha256(const char *text) { return text != NULL && strspn(text, "0123456789abcdef") == 64 && text[64] == '\0'; }
+static bool is_sha256(const char *text) {
+    return text != NULL && strspn(text, "0123456789abcdef") == 64 && text[64] == '\0';
+}
 
 /* Takes the digest of one file, after comparing the size that was recorded with it. */
-static sr_status read_digest(const char *directory, const json_t *files, const char *name, char sha256[65],
-                             sr_error *error) {
+static sr_status read_digest(const char *directory, const json_t *files, const char *name,
+                             char sha256[65], sr_error *error) {
     const json_t *file = json_object_get(files, name), *bytes = json_object_get(file, "bytes");
     const char *digest = json_string_value(json_object_get(file, "sha256"));
     char path[PATH_MAX];
@@ -117,50 +127,67 @@ static sr_status read_digest(const char *directory, const json_t *files, const c
     sr_status code = sri_join_path(path, sizeof path, directory, name, error);
     if (file == NULL || code != SR_OK) return code;
     if (!is_sha256(digest) || !json_is_integer(bytes))
-        return sri_fail(error, SR_ERR_FORMAT, directory,
-                        "%s/synaptoroute.json: %s must have bytes and a sha256 of 64 lower-case digits", directory, name);
+        return sri_fail(
+            error, SR_ERR_FORMAT, directory,
+            "%s/synaptoroute.json: %s must have bytes and a sha256 of 64 lower-case digits",
+            directory, name);
     code = sri_map_file(path, &mapping, error);
     if (code != SR_OK) return code;
     size_t size = mapping.size;
     sri_unmap_file(&mapping);
     if ((json_int_t)size != json_integer_value(bytes))
         return sri_fail(error, SR_ERR_FORMAT, path,
-                        "%s has %zu bytes, but synaptoroute.json records %lld: the file is truncated or was replaced; "
+                        "%s has %zu bytes, but synaptoroute.json records %lld: the file is "
+                        "truncated or was replaced; "
                         "fetch the model again",
                         path, size, (long long)json_integer_value(bytes));
     snprintf(sha256, 65, "%s", digest);
     return SR_OK;
 }
 
-static sr_status read_pooling(const char *path, const json_t *value, sr_pooling *pooling, sr_error *error) {
+static sr_status read_pooling(const char *path, const json_t *value, sr_pooling *pooling,
+                              sr_error *error) {
     const char *name = json_string_value(value);
-    if (name != NULL && strcmp(name, "cls") == 0) *pooling = SR_POOLING_CLS;
-    else if (name != NULL && strcmp(name, "mean") == 0) *pooling = SR_POOLING_MEAN;
-    else return sri_fail(error, SR_ERR_FORMAT, path, "%s: pooling must be \"cls\" or \"mean\"", path);
+    if (name != NULL && strcmp(name, "cls") == 0)
+        *pooling = SR_POOLING_CLS;
+    else if (name != NULL && strcmp(name, "mean") == 0)
+        *pooling = SR_POOLING_MEAN;
+    else
+        return sri_fail(error, SR_ERR_FORMAT, path, "%s: pooling must be \"cls\" or \"mean\"",
+                        path);
     return SR_OK;
 }
 
-static sr_status read_own(const char *directory, const char *path, const json_t *object, sri_description *description,
-                          sr_error *error) {
-    sr_status code = read_pooling(path, json_object_get(object, "pooling"), &description->pooling, error);
+static sr_status read_own(const char *directory, const char *path, const json_t *object,
+                          sri_description *description, sr_error *error) {
+    sr_status code =
+        read_pooling(path, json_object_get(object, "pooling"), &description->pooling, error);
     if (code != SR_OK) return code;
-    const json_t *most = json_object_get(object, "max_tokens"), *prefix = json_object_get(object, "prefix");
-    if (most != NULL && (!json_is_integer(most) || json_integer_value(most) < 2 || json_integer_value(most) > 65536))
+    const json_t *most = json_object_get(object, "max_tokens"),
+                 *prefix = json_object_get(object, "prefix");
+    if (most != NULL && (!json_is_integer(most) || json_integer_value(most) < 2 ||
+                         json_integer_value(most) > 65536))
         return sri_fail(error, SR_ERR_FORMAT, path, "%s: max_tokens must be from 2 to 65536", path);
-    if (prefix != NULL && (!json_is_string(prefix) || json_string_length(prefix) >= sizeof description->prefix))
-        return sri_fail(error, SR_ERR_FORMAT, path, "%s: prefix must be a string below %zu bytes", path,
-                        sizeof description->prefix);
+    if (prefix != NULL &&
+        (!json_is_string(prefix) || json_string_length(prefix) >= sizeof description->prefix))
+        return sri_fail(error, SR_ERR_FORMAT, path, "%s: prefix must be a string below %zu bytes",
+                        path, sizeof description->prefix);
     description->max_tokens = (size_t)json_integer_value(most);
-    if (prefix != NULL) snprintf(description->prefix, sizeof description->prefix, "%s", json_string_value(prefix));
+    if (prefix != NULL)
+        snprintf(description->prefix, sizeof description->prefix, "%s", json_string_value(prefix));
     const json_t *files = json_object_get(object, "files");
     code = read_digest(directory, files, "model.safetensors", description->weights_sha256, error);
-    if (code == SR_OK) code = read_digest(directory, files, "tokenizer.json", description->tokenizer_sha256, error);
-    if (code == SR_OK) code = read_digest(directory, files, "config.json", description->config_sha256, error);
+    if (code == SR_OK)
+        code =
+            read_digest(directory, files, "tokenizer.json", description->tokenizer_sha256, error);
+    if (code == SR_OK)
+        code = read_digest(directory, files, "config.json", description->config_sha256, error);
     return code;
 }
 
 /* sentence-transformers keeps these beside the model; each may be missing. */
-static sr_status read_sentence_transformers(const char *directory, sri_description *description, sr_error *error) {
+static sr_status read_sentence_transformers(const char *directory, sri_description *description,
+                                            sr_error *error) {
     char path[PATH_MAX];
     json_t *object;
     description->pooling = SR_POOLING_MEAN;
@@ -172,10 +199,12 @@ static sr_status read_sentence_transformers(const char *directory, sri_descripti
         bool mean = json_is_true(json_object_get(object, "pooling_mode_mean_tokens"));
         json_decref(object);
         if (cls == mean)
-            return sri_fail(error, SR_ERR_UNSUPPORTED, path, "%s: only cls or mean pooling can be run", path);
+            return sri_fail(error, SR_ERR_UNSUPPORTED, path,
+                            "%s: only cls or mean pooling can be run", path);
         description->pooling = cls ? SR_POOLING_CLS : SR_POOLING_MEAN;
     }
-    if (code == SR_OK) code = sri_join_path(path, sizeof path, directory, "sentence_bert_config.json", error);
+    if (code == SR_OK)
+        code = sri_join_path(path, sizeof path, directory, "sentence_bert_config.json", error);
     if (code == SR_OK && sri_is_file(path)) {
         code = load_object(path, &object, error);
         if (code != SR_OK) return code;
@@ -186,7 +215,8 @@ static sr_status read_sentence_transformers(const char *directory, sri_descripti
     return code;
 }
 
-sr_status sri_description_read(const char *directory, sri_description *description, sr_error *error) {
+sr_status sri_description_read(const char *directory, sri_description *description,
+                               sr_error *error) {
     memset(description, 0, sizeof *description);
     char path[PATH_MAX];
     json_t *object = NULL;

@@ -1,6 +1,6 @@
 /*
- * config.h - what a model directory says about its model: Hugging Face's config.json, and our own small
- * synaptoroute.json beside it.
+ * config.h - what a model directory says about its model: Hugging Face's config.json, and our own
+ * small synaptoroute.json beside it.
  */
 #ifndef SRI_CONFIG_H
 #define SRI_CONFIG_H
@@ -16,20 +16,23 @@ typedef struct sri_config {
 
 sr_status sri_config_read(const char *directory, sri_config *config, sr_error *error);
 
-/* What the transformer's own files leave open. Read from synaptoroute.json; where that is missing, from
- * 1_Pooling/config.json and sentence_bert_config.json of sentence-transformers; else mean pooling, no
- * prefix, all positions. */
+/* What the transformer's own files leave open. Read from synaptoroute.json; where that is missing,
+ * from 1_Pooling/config.json and sentence_bert_config.json of sentence-transformers; else mean
+ * pooling, no prefix, all positions. */
 typedef struct sri_description {
     sr_pooling pooling;
     size_t max_tokens; /* 0: as many as there are positions */
     char prefix[256];
-    char weights_sha256[65], tokenizer_sha256[65], config_sha256[65]; /* "" where no digest is stored */
+    char weights_sha256[65], tokenizer_sha256[65],
+        config_sha256[65]; /* "" where no digest is stored */
 } sri_description;
 
 /* Checks the sizes of the described files too: SR_ERR_FORMAT when one has been replaced or cut. */
-sr_status sri_description_read(const char *directory, sri_description *description, sr_error *error);
+sr_status sri_description_read(const char *directory, sri_description *description,
+                               sr_error *error);
 
 /* Joins with a slash; SR_ERR_LIMIT when it does not fit. */
-sr_status sri_join_path(char *path, size_t capacity, const char *directory, const char *name, sr_error *error);
+sr_status sri_join_path(char *path, size_t capacity, const char *directory, const char *name,
+                        sr_error *error);
 
 #endif

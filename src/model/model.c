@@ -1,10 +1,11 @@
 /*
  * model.c - opens a BERT model: reads, checks and packs its weights.
  *
- * Names are those of Hugging Face's BertModel, with or without the prefix "bert.". A weight stored as I8 has
- * its scales beside it as X_scale, one for each output channel (for embeddings: each row), as the
- * compressed-tensors convention has it. Products are packed once for the kernels of this CPU, and the file's
- * pages given back; word embeddings stay in the mapped file, since a text touches few rows.
+ * Names are those of Hugging Face's BertModel, with or without the prefix "bert.". A weight stored
+ * as I8 has its scales beside it as X_scale, one for each output channel (for embeddings: each
+ * row), as the compressed-tensors convention has it. Products are packed once for the kernels of
+ * this CPU, and the file's pages given back; word embeddings stay in the mapped file, since a text
+ * touches few rows.
  */
 #include "model/model_int.h"
 
@@ -20,13 +21,15 @@ typedef struct loader {
 
 static sr_status missing(loader *l, const char *name) {
     const char *path = sri_safetensors_path(l->model->file);
-    return sri_fail(l->error, SR_ERR_FORMAT, path, "%s has no tensor %s; it is not the model that config.json describes",
-                    path, name);
+    return sri_fail(l->error, SR_ERR_FORMAT, path,
+                    "%s has no tensor %s; it is not the model that config.json describes", path,
+                    name);
 }
 
 static sr_status wrong(loader *l, const sri_tensor *tensor, const char *what) {
     const char *path = sri_safetensors_path(l->model->file);
-    return sri_fail(l->error, SR_ERR_FORMAT, path, "%s: tensor %.100s has %s", path, tensor->name, what);
+    return sri_fail(l->error, SR_ERR_FORMAT, path, "%s: tensor %.100s has %s", path, tensor->name,
+                    what);
 }
 
 static bool is_float(const sri_tensor *tensor) {
@@ -47,8 +50,8 @@ static sr_status find(loader *l, const char *stem, const char *suffix, size_t ro
 }
 
 /* Reads a vector (or matrix) of floats into memory of its own. */
-static sr_status read_floats(loader *l, const char *stem, const char *suffix, size_t rows, size_t columns,
-                             float **out) {
+static sr_status read_floats(loader *l, const char *stem, const char *suffix, size_t rows,
+                             size_t columns, float **out) {
     const sri_tensor *tensor;
     sr_status code = find(l, stem, suffix, rows, columns, &tensor);
     if (code != SR_OK) return code;
@@ -65,7 +68,7 @@ static sr_status read_norm(loader *l, const char *stem, norm *out) {
     return code;
 }
 
-/* ---- linear layers: up to 3 stored ones stacked into one product ----------------------------------------- */
+/* ---- linear layers: up to 3 stored ones stacked into one product ----------------------------- */
 
 typedef struct stack {
     const char *const *stems;
@@ -86,9 +89,11 @@ static sr_status read_stack(loader *l, stack *s) {
         if (code != SR_OK) return code;
         if (!is_float(bias)) return wrong(l, bias, "a dtype other than F32, F16 and BF16");
         sri_tensor_floats(bias, 0, s->rows, s->bias + i * s->rows);
-        if (s->parts[i]->dtype != s->parts[0]->dtype) return wrong(l, s->parts[i], "another dtype than its neighbour");
+        if (s->parts[i]->dtype != s->parts[0]->dtype)
+            return wrong(l, s->parts[i], "another dtype than its neighbour");
         if (is_float(s->parts[i])) continue;
-        if (s->parts[i]->dtype != SRI_I8) return wrong(l, s->parts[i], "a dtype other than F32, F16, BF16 and I8");
+        if (s->parts[i]->dtype != SRI_I8)
+            return wrong(l, s->parts[i], "a dtype other than F32, F16, BF16 and I8");
         code = find(l, s->stems[i], ".weight_scale", s->rows, 1, &scale);
         if (code != SR_OK) return code;
         if (!is_float(scale)) return wrong(l, scale, "a dtype other than F32, F16 and BF16");
@@ -135,7 +140,8 @@ static sr_status pack_f32(loader *l, const stack *s, linear *out) {
     return w == NULL || out->packed == NULL ? sri_fail_memory(l->error) : SR_OK;
 }
 
-static sr_status read_linear(loader *l, const char *const *stems, size_t count, size_t rows, size_t k, linear *out) {
+static sr_status read_linear(loader *l, const char *const *stems, size_t count, size_t rows,
+                             size_t k, linear *out) {
     stack s = {.stems = stems, .count = count, .rows = rows, .k = k};
     sr_status code = read_stack(l, &s);
     if (code == SR_OK) {
@@ -150,7 +156,7 @@ static sr_status read_linear(loader *l, const char *const *stems, size_t count, 
     return code;
 }
 
-/* ---- the whole model ------------------------------------------------------------------------------------ */
+/* ---- the whole model ------------------------------------------------------------------------- */
 
 static sr_status read_one_linear(loader *l, const char *stem, size_t n, size_t k, linear *out) {
     return read_linear(l, &stem, 1, n, k, out);
@@ -180,10 +186,13 @@ static sr_status read_layer(loader *l, size_t index, layer *out) {
 
 static sr_status read_words(loader *l) {
     sri_model *m = l->model;
-    sr_status code = find(l, "embeddings.word_embeddings", ".weight", m->config.vocabulary, m->config.hidden, &m->words);
+    sr_status code = find(l, "embeddings.word_embeddings", ".weight", m->config.vocabulary,
+                          m->config.hidden, &m->words);
     if (code != SR_OK || is_float(m->words)) return code;
-    if (m->words->dtype != SRI_I8) return wrong(l, m->words, "a dtype other than F32, F16, BF16 and I8");
-    return read_floats(l, "embeddings.word_embeddings", ".weight_scale", m->config.vocabulary, 1, &m->word_scale);
+    if (m->words->dtype != SRI_I8)
+        return wrong(l, m->words, "a dtype other than F32, F16, BF16 and I8");
+    return read_floats(l, "embeddings.word_embeddings", ".weight_scale", m->config.vocabulary, 1,
+                       &m->word_scale);
 }
 
 static sr_status read_embeddings(loader *l) {
@@ -192,31 +201,39 @@ static sr_status read_embeddings(loader *l) {
     float *types = NULL;
     sr_status code = read_words(l);
     if (code == SR_OK)
-        code = read_floats(l, "embeddings.position_embeddings", ".weight", c->positions, c->hidden, &m->positions);
+        code = read_floats(l, "embeddings.position_embeddings", ".weight", c->positions, c->hidden,
+                           &m->positions);
     if (code == SR_OK)
-        code = read_floats(l, "embeddings.token_type_embeddings", ".weight", c->types, c->hidden, &types);
+        code = read_floats(l, "embeddings.token_type_embeddings", ".weight", c->types, c->hidden,
+                           &types);
     if (code == SR_OK) code = read_norm(l, "embeddings.LayerNorm", &m->after_embedding);
-    for (size_t i = 0; code == SR_OK && i < c->positions * c->hidden; i++) m->positions[i] += types[i % c->hidden];
+    for (size_t i = 0; code == SR_OK && i < c->positions * c->hidden; i++)
+        m->positions[i] += types[i % c->hidden];
     sri_free(types);
     return code;
 }
 
-static sr_status read_model(sri_model *model, const char *directory, sri_weights weights, sr_error *error) {
+static sr_status read_model(sri_model *model, const char *directory, sri_weights weights,
+                            sr_error *error) {
     char path[PATH_MAX];
     sr_status code = sri_config_read(directory, &model->config, error);
-    if (code == SR_OK) code = sri_join_path(path, sizeof path, directory, "model.safetensors", error);
+    if (code == SR_OK)
+        code = sri_join_path(path, sizeof path, directory, "model.safetensors", error);
     if (code == SR_OK) code = sri_safetensors_open(path, &model->file, error);
     if (code != SR_OK) return code;
-    bool prefixed = sri_safetensors_find(model->file, "bert.embeddings.word_embeddings.weight") != NULL;
+    bool prefixed =
+        sri_safetensors_find(model->file, "bert.embeddings.word_embeddings.weight") != NULL;
     loader l = {model, weights, prefixed ? "bert." : "", error};
     model->layers = sri_alloc_zero(model->config.layers, sizeof *model->layers);
     if (model->layers == NULL) return sri_fail_memory(error);
     code = read_embeddings(&l);
-    for (size_t i = 0; code == SR_OK && i < model->config.layers; i++) code = read_layer(&l, i, &model->layers[i]);
+    for (size_t i = 0; code == SR_OK && i < model->config.layers; i++)
+        code = read_layer(&l, i, &model->layers[i]);
     return code;
 }
 
-sr_status sri_model_open(const char *directory, sri_weights weights, sri_model **handle, sr_error *error) {
+sr_status sri_model_open(const char *directory, sri_weights weights, sri_model **handle,
+                         sr_error *error) {
     *handle = sri_alloc_zero(1, sizeof **handle);
     if (*handle == NULL) return sri_fail_memory(error);
     sr_status code = read_model(*handle, directory, weights, error);

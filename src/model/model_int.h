@@ -30,9 +30,9 @@ typedef struct layer {
 struct sri_model {
     sri_config config;
     sri_safetensors *file;
-    const sri_tensor *words;  /* [vocabulary, hidden], read from the mapped file row by row */
-    float *word_scale;        /* [vocabulary] for int8 words, else NULL */
-    float *positions;         /* [positions, hidden], the embedding of type 0 added */
+    const sri_tensor *words; /* [vocabulary, hidden], read from the mapped file row by row */
+    float *word_scale;       /* [vocabulary] for int8 words, else NULL */
+    float *positions;        /* [positions, hidden], the embedding of type 0 added */
     norm after_embedding;
     layer *layers;
 };

@@ -1,10 +1,10 @@
 /*
  * safetensors.c - reading of safetensors files.
  *
- * A file is 8 bytes of header length (little-endian), a JSON object of tensors (dtype, shape, data_offsets
- * relative to the header's end), and the data. It is mapped, not read: weights that are packed once and
- * embeddings of which a text touches few rows need no copy in memory. Files come from strangers, so nothing
- * in the header is believed before it is checked.
+ * A file is 8 bytes of header length (little-endian), a JSON object of tensors (dtype, shape,
+ * data_offsets relative to the header's end), and the data. It is mapped, not read: weights that
+ * are packed once and embeddings of which a text touches few rows need no copy in memory. Files
+ * come from strangers, so nothing in the header is believed before it is checked.
  */
 #include "model/safetensors.h"
 
@@ -27,11 +27,21 @@ static const struct {
     sri_dtype dtype;
     size_t bytes;
 } dtypes[] = {
-    {"F32", SRI_F32, 4}, {"F16", SRI_F16, 2}, {"BF16", SRI_BF16, 2}, {"I8", SRI_I8, 1},
-    {"F64", SRI_OTHER_DTYPE, 8}, {"I64", SRI_OTHER_DTYPE, 8}, {"U64", SRI_OTHER_DTYPE, 8},
-    {"I32", SRI_OTHER_DTYPE, 4}, {"U32", SRI_OTHER_DTYPE, 4}, {"I16", SRI_OTHER_DTYPE, 2},
-    {"U16", SRI_OTHER_DTYPE, 2}, {"U8", SRI_OTHER_DTYPE, 1}, {"BOOL", SRI_OTHER_DTYPE, 1},
-    {"F8_E4M3", SRI_OTHER_DTYPE, 1}, {"F8_E5M2", SRI_OTHER_DTYPE, 1},
+    {"F32", SRI_F32, 4},
+    {"F16", SRI_F16, 2},
+    {"BF16", SRI_BF16, 2},
+    {"I8", SRI_I8, 1},
+    {"F64", SRI_OTHER_DTYPE, 8},
+    {"I64", SRI_OTHER_DTYPE, 8},
+    {"U64", SRI_OTHER_DTYPE, 8},
+    {"I32", SRI_OTHER_DTYPE, 4},
+    {"U32", SRI_OTHER_DTYPE, 4},
+    {"I16", SRI_OTHER_DTYPE, 2},
+    {"U16", SRI_OTHER_DTYPE, 2},
+    {"U8", SRI_OTHER_DTYPE, 1},
+    {"BOOL", SRI_OTHER_DTYPE, 1},
+    {"F8_E4M3", SRI_OTHER_DTYPE, 1},
+    {"F8_E5M2", SRI_OTHER_DTYPE, 1},
 };
 
 static bool read_dtype(const json_t *value, sri_tensor *tensor, size_t *bytes) {
@@ -61,28 +71,34 @@ static bool read_shape(const json_t *value, sri_tensor *tensor) {
 /* Offsets of a tensor of `bytes` bytes, checked against the `available` bytes of data. */
 static bool read_offsets(const json_t *value, size_t bytes, size_t available, size_t *begin) {
     const json_t *first = json_array_get(value, 0), *last = json_array_get(value, 1);
-    if (json_array_size(value) != 2 || !json_is_integer(first) || !json_is_integer(last)) return false;
+    if (json_array_size(value) != 2 || !json_is_integer(first) || !json_is_integer(last))
+        return false;
     json_int_t from = json_integer_value(first), to = json_integer_value(last);
-    if (from < 0 || to < from || (uint64_t)to > available || (uint64_t)(to - from) != bytes) return false;
+    if (from < 0 || to < from || (uint64_t)to > available || (uint64_t)(to - from) != bytes)
+        return false;
     *begin = (size_t)from;
     return true;
 }
 
-static sr_status read_tensor(sri_safetensors *file, const char *name, const json_t *value, size_t data_start,
-                             sr_error *error) {
+static sr_status read_tensor(sri_safetensors *file, const char *name, const json_t *value,
+                             size_t data_start, sr_error *error) {
     sri_tensor *tensor = &file->tensors[file->count];
     tensor->name = name;
     size_t width, bytes, begin;
     if (!read_dtype(json_object_get(value, "dtype"), tensor, &width))
-        return sri_fail(error, SR_ERR_FORMAT, file->path, "%s: tensor %.100s has no known dtype", file->path, name);
-    if (!read_shape(json_object_get(value, "shape"), tensor) || !sri_size_mul(tensor->count, width, &bytes))
-        return sri_fail(error, SR_ERR_FORMAT, file->path, "%s: tensor %.100s has no valid shape", file->path, name);
+        return sri_fail(error, SR_ERR_FORMAT, file->path, "%s: tensor %.100s has no known dtype",
+                        file->path, name);
+    if (!read_shape(json_object_get(value, "shape"), tensor) ||
+        !sri_size_mul(tensor->count, width, &bytes))
+        return sri_fail(error, SR_ERR_FORMAT, file->path, "%s: tensor %.100s has no valid shape",
+                        file->path, name);
     size_t available = file->mapping.size - data_start;
     if (!read_offsets(json_object_get(value, "data_offsets"), bytes, available, &begin))
-        return sri_fail(error, SR_ERR_FORMAT, file->path,
-                        "%s: tensor %.100s needs %zu bytes that its offsets and the file's size do not give; "
-                        "the file is truncated or damaged",
-                        file->path, name, bytes);
+        return sri_fail(
+            error, SR_ERR_FORMAT, file->path,
+            "%s: tensor %.100s needs %zu bytes that its offsets and the file's size do not give; "
+            "the file is truncated or damaged",
+            file->path, name, bytes);
     tensor->data = file->mapping.data + data_start + begin;
     if (!sri_map_put(&file->by_name, sr_str_of(name), file->count)) return sri_fail_memory(error);
     file->count++;
@@ -92,19 +108,22 @@ static sr_status read_tensor(sri_safetensors *file, const char *name, const json
 static sr_status read_header(sri_safetensors *file, sr_error *error) {
     uint64_t length = 0;
     if (file->mapping.size < 8)
-        return sri_fail(error, SR_ERR_FORMAT, file->path, "%s has %zu bytes; it is not a safetensors file",
-                        file->path, file->mapping.size);
+        return sri_fail(error, SR_ERR_FORMAT, file->path,
+                        "%s has %zu bytes; it is not a safetensors file", file->path,
+                        file->mapping.size);
     for (int i = 7; i >= 0; i--) length = length << 8 | file->mapping.data[i];
     if (length > MAX_HEADER || length > file->mapping.size - 8)
         return sri_fail(error, SR_ERR_FORMAT, file->path,
-                        "%s says that its header has %llu bytes, but the file has %zu; it is truncated or not a "
+                        "%s says that its header has %llu bytes, but the file has %zu; it is "
+                        "truncated or not a "
                         "safetensors file",
                         file->path, (unsigned long long)length, file->mapping.size);
     json_error_t problem;
-    file->header = json_loadb((const char *)file->mapping.data + 8, (size_t)length, JSON_REJECT_DUPLICATES, &problem);
+    file->header = json_loadb((const char *)file->mapping.data + 8, (size_t)length,
+                              JSON_REJECT_DUPLICATES, &problem);
     if (!json_is_object(file->header))
-        return sri_fail(error, SR_ERR_FORMAT, file->path, "%s: the header is not a JSON object: %s", file->path,
-                        file->header == NULL ? problem.text : "another type");
+        return sri_fail(error, SR_ERR_FORMAT, file->path, "%s: the header is not a JSON object: %s",
+                        file->path, file->header == NULL ? problem.text : "another type");
     file->tensors = sri_alloc_zero(json_object_size(file->header), sizeof *file->tensors);
     if (file->tensors == NULL) return sri_fail_memory(error);
     const char *name;
@@ -122,7 +141,8 @@ sr_status sri_safetensors_open(const char *path, sri_safetensors **handle, sr_er
     sri_safetensors *file = sri_alloc_zero(1, sizeof *file);
     if (file == NULL) return sri_fail_memory(error);
     file->path = sri_strdup(sr_str_of(path));
-    sr_status code = file->path == NULL ? sri_fail_memory(error) : sri_map_file(path, &file->mapping, error);
+    sr_status code =
+        file->path == NULL ? sri_fail_memory(error) : sri_map_file(path, &file->mapping, error);
     if (code == SR_OK) code = read_header(file, error);
     *handle = file;
     if (code != SR_OK) sri_safetensors_close(handle);
@@ -162,7 +182,8 @@ static float from_bits(uint32_t bits) {
 }
 
 static float from_half(uint16_t half) {
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, mantissa = half & 1023;
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31,
+             mantissa = half & 1023;
     if (exponent == 31) return from_bits(sign | 0x7F800000 | mantissa << 13);
     if (exponent > 0) return from_bits(sign | (exponent + 112) << 23 | mantissa << 13);
     float small = (float)mantissa * 0x1p-24f; /* a subnormal half */

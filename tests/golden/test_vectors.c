@@ -1,6 +1,6 @@
 /*
- * test_vectors.c - vectors against ONNX Runtime's (tools/make_vector_goldens.py), and against themselves: the
- * same bits at every CPU level, in any batch and on any number of threads.
+ * test_vectors.c - vectors against ONNX Runtime's (tools/make_vector_goldens.py), and against
+ * themselves: the same bits at every CPU level, in any batch and on any number of threads.
  */
 #include "../unit/unit.h"
 
@@ -76,14 +76,16 @@ static double cosine(const float *a, const float *b) {
 static sr_encoder *open_shipped(int threads) {
     sr_encoder *encoder;
     sr_error error;
-    sr_encoder_options options = {.size = sizeof options, .model = at_root("models/bge-small-en-v1.5"), .threads = threads};
+    sr_encoder_options options = {
+        .size = sizeof options, .model = at_root("models/bge-small-en-v1.5"), .threads = threads};
     if (sr_encoder_open(&options, &encoder, &error) != SR_OK) fail_msg("%s", error.message);
     return encoder;
 }
 
 static void shipped_model_is_faithful_to_fp32(void **state) {
     (void)state;
-    float *expected = read_vectors("tests/golden/vectors_fp32.f32", count), *actual = malloc(count * DIMENSION * 4);
+    float *expected = read_vectors("tests/golden/vectors_fp32.f32", count),
+          *actual = malloc(count * DIMENSION * 4);
     sr_encoder *encoder = open_shipped(2);
     assert_int_equal(sr_encoder_dimension(encoder), DIMENSION);
     assert_int_equal(sr_encoder_encode(encoder, texts, count, actual, NULL, NULL), SR_OK);
@@ -96,14 +98,16 @@ static void shipped_model_is_faithful_to_fp32(void **state) {
         sum += c;
     }
     assert_true(sum / (double)count >= 0.999);
-    assert_true(low <= 2); /* a lone full stop, and a script that the vocabulary has only as letters */
+    assert_true(low <=
+                2); /* a lone full stop, and a script that the vocabulary has only as letters */
     sr_encoder_close(&encoder);
     free(expected);
     free(actual);
 }
 
 /* The forward pass in fp32 over dequantised weights, one text at a time. */
-static void forward(const sri_model *model, const sri_tokenizer *tokenizer, sr_str text, sr_pooling pooling, float *out) {
+static void forward(const sri_model *model, const sri_tokenizer *tokenizer, sr_str text,
+                    sr_pooling pooling, float *out) {
     static int32_t ids[MAX_TOKENS];
     size_t start[2] = {0, sri_tokenize(tokenizer, (sr_str){NULL, 0}, text, ids, MAX_TOKENS, NULL)};
     sri_scratch *scratch;
@@ -117,8 +121,12 @@ static void forward_pass_in_fp32_equals_onnx_runtime(void **state) {
     (void)state;
     sri_model *model;
     sri_tokenizer *tokenizer;
-    assert_int_equal(sri_model_open(at_root("models/bge-small-en-v1.5"), SRI_WEIGHTS_FLOAT, &model, NULL), SR_OK);
-    assert_int_equal(sri_tokenizer_open(at_root("models/bge-small-en-v1.5/tokenizer.json"), &tokenizer, NULL), SR_OK);
+    assert_int_equal(
+        sri_model_open(at_root("models/bge-small-en-v1.5"), SRI_WEIGHTS_FLOAT, &model, NULL),
+        SR_OK);
+    assert_int_equal(
+        sri_tokenizer_open(at_root("models/bge-small-en-v1.5/tokenizer.json"), &tokenizer, NULL),
+        SR_OK);
     size_t means = 0;
     for (size_t i = 0; i < count; i++) means += mean_row[i] >= 0;
     float *cls = read_vectors("tests/golden/vectors_dequantised.f32", count);
@@ -144,7 +152,8 @@ static void vectors_do_not_depend_on_batch_or_threads(void **state) {
     sr_encoder *one = open_shipped(1), *many = open_shipped(5);
     assert_string_equal(sr_encoder_fingerprint(one), sr_encoder_fingerprint(many));
     for (size_t i = 0; i < count; i++)
-        assert_int_equal(sr_encoder_encode(one, &texts[i], 1, alone + i * DIMENSION, NULL, NULL), SR_OK);
+        assert_int_equal(sr_encoder_encode(one, &texts[i], 1, alone + i * DIMENSION, NULL, NULL),
+                         SR_OK);
     assert_int_equal(sr_encoder_encode(one, texts, count, together, NULL, NULL), SR_OK);
     assert_memory_equal(alone, together, count * DIMENSION * 4);
     memset(together, 0, count * DIMENSION * 4);
@@ -167,11 +176,14 @@ static void encode_at_level(const char *level, size_t n, float *out) {
     if (child == 0) {
         setenv("SR_CPU", level, 1);
         sr_encoder *encoder = open_shipped(1);
-        bool done = strcmp(sr_cpu_level(), level) == 0 && sr_encoder_encode(encoder, texts, n, out, NULL, NULL) == SR_OK;
+        bool done = strcmp(sr_cpu_level(), level) == 0 &&
+                    sr_encoder_encode(encoder, texts, n, out, NULL, NULL) == SR_OK;
         for (size_t sent = 0; done && sent < bytes;) {
             ssize_t written = write(pipe_ends[1], (char *)out + sent, bytes - sent);
-            if (written <= 0) done = false;
-            else sent += (size_t)written;
+            if (written <= 0)
+                done = false;
+            else
+                sent += (size_t)written;
         }
         _exit(done ? 0 : 1);
     }

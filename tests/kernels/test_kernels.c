@@ -1,11 +1,11 @@
 /*
  * test_kernels.c - every entry of the kernel table, at every level that this CPU has, against ref.
  *
- * All levels promise the same bits, so results are compared byte for byte. Inputs end at a page that cannot be
- * read and outputs at one that cannot be written, so that a load or store too far faults; canaries stand
- * before the outputs. Sizes run through the tails of every vector length; values include extremes. A level
- * that the CPU lacks is skipped, and said so. ref itself is compared with double arithmetic, within the error
- * that its order of operations allows.
+ * All levels promise the same bits, so results are compared byte for byte. Inputs end at a page
+ * that cannot be read and outputs at one that cannot be written, so that a load or store too far
+ * faults; canaries stand before the outputs. Sizes run through the tails of every vector length;
+ * values include extremes. A level that the CPU lacks is skipped, and said so. ref itself is
+ * compared with double arithmetic, within the error that its order of operations allows.
  *
  * With --bench: times of the entries on a model's shapes.
  */
@@ -18,7 +18,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* ---- memory that ends at a forbidden page ---------------------------------------------------------------- */
+/* ---- memory that ends at a forbidden page ---------------------------------------------------- */
 
 #define CANARY 0xA5
 
@@ -74,7 +74,7 @@ static guarded copy_of(const guarded *from) {
     return g;
 }
 
-/* ---- the levels ------------------------------------------------------------------------------------------ */
+/* ---- the levels ------------------------------------------------------------------------------ */
 
 static sri_cpu_level level_of(void **state) {
     sri_cpu_level level = *(const sri_cpu_level *)*state;
@@ -96,7 +96,7 @@ static void same_bytes(const guarded *a, const guarded *b) {
     assert_memory_equal(a->data, b->data, a->bytes);
 }
 
-/* ---- int8 product ----------------------------------------------------------------------------------------- */
+/* ---- int8 product ---------------------------------------------------------------------------- */
 
 typedef struct quantized_rows {
     guarded q, scale, zero;
@@ -110,23 +110,27 @@ static quantized_rows random_rows(size_t m, size_t k, bool extreme) {
     rows.scale = floats(m);
     rows.zero = guard(m * sizeof(int32_t));
     for (size_t i = 0; i < m * stride; i++) rows.q.data[i] = extreme ? 255 : (uint8_t)random_word();
-    for (size_t i = 0; i < m; i++) ((int32_t *)rows.zero.data)[i] = extreme ? 0 : (int32_t)(random_word() % 256);
-    rows.view = (sri_quantized){rows.q.data, (float *)rows.scale.data, (int32_t *)rows.zero.data, stride};
+    for (size_t i = 0; i < m; i++)
+        ((int32_t *)rows.zero.data)[i] = extreme ? 0 : (int32_t)(random_word() % 256);
+    rows.view =
+        (sri_quantized){rows.q.data, (float *)rows.scale.data, (int32_t *)rows.zero.data, stride};
     return rows;
 }
 
-static void run_gemm_s8(const sri_gemm_s8 *gemm, const sri_weights_s8 *weights, const sri_quantized *x, size_t m,
-                        sri_activation activation, guarded *y) {
-    void *packed = aligned_alloc(64, sri_round_up(gemm->packed_size(weights->n, weights->k) + 1, 64));
+static void run_gemm_s8(const sri_gemm_s8 *gemm, const sri_weights_s8 *weights,
+                        const sri_quantized *x, size_t m, sri_activation activation, guarded *y) {
+    void *packed =
+        aligned_alloc(64, sri_round_up(gemm->packed_size(weights->n, weights->k) + 1, 64));
     gemm->pack(weights, packed);
     gemm->run(x, m, packed, weights->n, weights->k, activation, (float *)y->data);
     free(packed);
 }
 
-static void compare_gemm_s8(const sri_kernels *ref, const sri_kernels *level, size_t m, size_t n, size_t k,
-                            sri_activation activation, bool extreme) {
+static void compare_gemm_s8(const sri_kernels *ref, const sri_kernels *level, size_t m, size_t n,
+                            size_t k, sri_activation activation, bool extreme) {
     guarded w = guard(n * k), scale = floats(n), bias = floats(n);
-    for (size_t i = 0; i < n * k; i++) w.data[i] = extreme ? (i % 2 ? 127 : 0x81) : (uint8_t)random_word();
+    for (size_t i = 0; i < n * k; i++)
+        w.data[i] = extreme ? (i % 2 ? 127 : 0x81) : (uint8_t)random_word();
     quantized_rows x = random_rows(m, k, extreme);
     guarded expected = guard(m * n * sizeof(float)), actual = guard(m * n * sizeof(float));
     sri_weights_s8 weights = {(int8_t *)w.data, (float *)scale.data, (float *)bias.data, n, k};
@@ -141,25 +145,27 @@ static void gemm_s8_is_exact(void **state) {
     sri_kernels ref, level;
     tables(state, &ref, &level);
     for (size_t m = 0; m <= 14; m++)
-        compare_gemm_s8(&ref, &level, m, 1 + random_word() % 140, 1 + random_word() % 70, (sri_activation)(m % 2), false);
+        compare_gemm_s8(&ref, &level, m, 1 + random_word() % 140, 1 + random_word() % 70,
+                        (sri_activation)(m % 2), false);
     for (size_t n = 1; n <= 130; n += 3) compare_gemm_s8(&ref, &level, 5, n, 37, SRI_LINEAR, false);
     for (size_t k = 1; k <= 130; k++) compare_gemm_s8(&ref, &level, 3, 17, k, SRI_GELU, false);
     compare_gemm_s8(&ref, &level, 7, 65, 1536, SRI_LINEAR, true);
     compare_gemm_s8(&ref, &level, 2, 16, 2500, SRI_LINEAR, true);
 }
 
-/* ---- fp32 product ----------------------------------------------------------------------------------------- */
+/* ---- fp32 product ---------------------------------------------------------------------------- */
 
-static void run_gemm_f32(const sri_gemm_f32 *gemm, const sri_weights_f32 *weights, const float *x, size_t m,
-                         sri_activation activation, guarded *y) {
-    void *packed = aligned_alloc(64, sri_round_up(gemm->packed_size(weights->n, weights->k) + 1, 64));
+static void run_gemm_f32(const sri_gemm_f32 *gemm, const sri_weights_f32 *weights, const float *x,
+                         size_t m, sri_activation activation, guarded *y) {
+    void *packed =
+        aligned_alloc(64, sri_round_up(gemm->packed_size(weights->n, weights->k) + 1, 64));
     gemm->pack(weights, packed);
     gemm->run(x, m, packed, weights->n, weights->k, activation, (float *)y->data);
     free(packed);
 }
 
-static void compare_gemm_f32(const sri_kernels *ref, const sri_kernels *level, size_t m, size_t n, size_t k,
-                             sri_activation activation) {
+static void compare_gemm_f32(const sri_kernels *ref, const sri_kernels *level, size_t m, size_t n,
+                             size_t k, sri_activation activation) {
     guarded w = floats(n * k), bias = floats(n), x = floats(m * k);
     guarded expected = guard(m * n * sizeof(float)), actual = guard(m * n * sizeof(float));
     sri_weights_f32 weights = {(float *)w.data, (float *)bias.data, n, k};
@@ -174,15 +180,18 @@ static void gemm_f32_gives_the_bits_of_ref(void **state) {
     sri_kernels ref, level;
     tables(state, &ref, &level);
     for (size_t m = 0; m <= 14; m++)
-        compare_gemm_f32(&ref, &level, m, 1 + random_word() % 140, 1 + random_word() % 70, (sri_activation)(m % 2));
+        compare_gemm_f32(&ref, &level, m, 1 + random_word() % 140, 1 + random_word() % 70,
+                         (sri_activation)(m % 2));
     for (size_t n = 1; n <= 130; n++) compare_gemm_f32(&ref, &level, 5, n, 19, SRI_LINEAR);
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
-static void compare_quantize(const sri_kernels *ref, const sri_kernels *level, size_t m, size_t k, int sign) {
+static void compare_quantize(const sri_kernels *ref, const sri_kernels *level, size_t m, size_t k,
+                             int sign) {
     guarded x = floats(m * k);
-    for (size_t i = 0; sign != 0 && i < m * k; i++) ((float *)x.data)[i] = copysignf(((float *)x.data)[i], (float)sign);
+    for (size_t i = 0; sign != 0 && i < m * k; i++)
+        ((float *)x.data)[i] = copysignf(((float *)x.data)[i], (float)sign);
     guarded q[2], scale[2], zero[2];
     size_t stride = sri_round_up(k, SRI_K_STEP);
     const sri_kernels *both[] = {ref, level};
@@ -211,9 +220,12 @@ static void quantize_gives_the_bits_of_ref(void **state) {
 }
 
 static void compare_add_norm(const sri_kernels *ref, const sri_kernels *level, size_t m, size_t n) {
-    guarded x = floats(m * n), y = floats(m * n), gamma = floats(n), beta = floats(n), again = copy_of(&x);
-    ref->add_norm((float *)x.data, (float *)y.data, m, n, (float *)gamma.data, (float *)beta.data, 1e-12f);
-    level->add_norm((float *)again.data, (float *)y.data, m, n, (float *)gamma.data, (float *)beta.data, 1e-12f);
+    guarded x = floats(m * n), y = floats(m * n), gamma = floats(n), beta = floats(n),
+            again = copy_of(&x);
+    ref->add_norm((float *)x.data, (float *)y.data, m, n, (float *)gamma.data, (float *)beta.data,
+                  1e-12f);
+    level->add_norm((float *)again.data, (float *)y.data, m, n, (float *)gamma.data,
+                    (float *)beta.data, 1e-12f);
     same_bytes(&x, &again);
     guarded *all[] = {&x, &y, &gamma, &beta, &again};
     for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
@@ -226,18 +238,27 @@ static void add_norm_gives_the_bits_of_ref(void **state) {
     compare_add_norm(&ref, &level, 4, 384);
 }
 
-/* ---- attention -------------------------------------------------------------------------------------------- */
+/* ---- attention ------------------------------------------------------------------------------- */
 
-static void compare_attend(const sri_kernels *ref, const sri_kernels *level, size_t t, size_t rows, size_t width) {
+static void compare_attend(const sri_kernels *ref, const sri_kernels *level, size_t t, size_t rows,
+                           size_t width) {
     guarded q = floats(rows * width), k = floats(t * width), v = floats(t * width), out[2];
     size_t scratch_floats = sri_attend_scratch(t, width);
     float *scratch = aligned_alloc(64, sri_round_up(scratch_floats * sizeof(float), 64));
     const sri_kernels *both[] = {ref, level};
     for (int i = 0; i < 2; i++) {
         out[i] = guard(rows * width * sizeof(float));
-        sri_attention a = {.q = (float *)q.data, .k = (float *)k.data, .v = (float *)v.data, .stride = width,
-                           .rows = rows, .t = t, .width = width, .scale = 0.25f,
-                           .out = (float *)out[i].data, .out_stride = width, .scratch = scratch};
+        sri_attention a = {.q = (float *)q.data,
+                           .k = (float *)k.data,
+                           .v = (float *)v.data,
+                           .stride = width,
+                           .rows = rows,
+                           .t = t,
+                           .width = width,
+                           .scale = 0.25f,
+                           .out = (float *)out[i].data,
+                           .out_stride = width,
+                           .scratch = scratch};
         both[i]->attend(&a);
     }
     same_bytes(&out[0], &out[1]);
@@ -255,11 +276,13 @@ static void attend_gives_the_bits_of_ref(void **state) {
     compare_attend(&ref, &level, 129, 129, 32);
 }
 
-/* ---- vector search ---------------------------------------------------------------------------------------- */
+/* ---- vector search --------------------------------------------------------------------------- */
 
-static void compare_dots(const sri_kernels *ref, const sri_kernels *level, size_t queries, size_t n, size_t dim) {
+static void compare_dots(const sri_kernels *ref, const sri_kernels *level, size_t queries, size_t n,
+                         size_t dim) {
     guarded a = floats(queries * dim), b = floats(n * dim);
-    guarded expected = guard(queries * n * sizeof(float)), actual = guard(queries * n * sizeof(float));
+    guarded expected = guard(queries * n * sizeof(float)),
+            actual = guard(queries * n * sizeof(float));
     ref->dots((float *)a.data, queries, (float *)b.data, n, dim, (float *)expected.data);
     level->dots((float *)a.data, queries, (float *)b.data, n, dim, (float *)actual.data);
     same_bytes(&expected, &actual);
@@ -275,7 +298,7 @@ static void dots_give_the_bits_of_ref(void **state) {
         for (size_t n = 0; n <= 9; n++) compare_dots(&ref, &level, queries, n, 384);
 }
 
-/* ---- ref against double ----------------------------------------------------------------------------------- */
+/* ---- ref against double ---------------------------------------------------------------------- */
 
 /* gelu(x), by way of a product of one element. */
 static float gelu_of(const sri_kernels *table, float x) {
@@ -304,20 +327,31 @@ static void attention_is_within_rounding_of_double(void **state) {
     enum { T = 40, WIDTH = 32 };
     sri_kernels ref;
     sri_kernels_fill(SRI_CPU_REF, &ref);
-    static float q[T * WIDTH], k[T * WIDTH], v[T * WIDTH], out[T * WIDTH], scratch[48 * (WIDTH + SRI_ATTEND_ROWS)];
+    static float q[T * WIDTH], k[T * WIDTH], v[T * WIDTH], out[T * WIDTH],
+        scratch[48 * (WIDTH + SRI_ATTEND_ROWS)];
     for (int i = 0; i < T * WIDTH; i++) {
         q[i] = (float)(random_word() % 2001) / 1000 - 1;
         k[i] = (float)(random_word() % 2001) / 1000 - 1;
         v[i] = (float)(random_word() % 2001) / 1000 - 1;
     }
-    sri_attention a = {.q = q, .k = k, .v = v, .stride = WIDTH, .rows = T, .t = T, .width = WIDTH,
-                       .scale = 0.2f, .out = out, .out_stride = WIDTH, .scratch = scratch};
+    sri_attention a = {.q = q,
+                       .k = k,
+                       .v = v,
+                       .stride = WIDTH,
+                       .rows = T,
+                       .t = T,
+                       .width = WIDTH,
+                       .scale = 0.2f,
+                       .out = out,
+                       .out_stride = WIDTH,
+                       .scratch = scratch};
     ref.attend(&a);
     for (int i = 0; i < T; i++) {
         double weights[T], sum = 0, highest = -1e300;
         for (int j = 0; j < T; j++) {
             weights[j] = 0;
-            for (int d = 0; d < WIDTH; d++) weights[j] += 0.2f * (double)q[i * WIDTH + d] * k[j * WIDTH + d];
+            for (int d = 0; d < WIDTH; d++)
+                weights[j] += 0.2f * (double)q[i * WIDTH + d] * k[j * WIDTH + d];
             highest = fmax(highest, weights[j]);
         }
         for (int j = 0; j < T; j++) sum += weights[j] = exp(weights[j] - highest);
@@ -342,7 +376,8 @@ static void quantised_values_are_within_half_a_step(void **state) {
     for (int round = 0; round < 100; round++) {
         for (int i = 0; i < 100; i++) x[i] = random_float();
         ref.quantize(x, 1, 100, &(sri_quantized){q, &scale, &zero, 100});
-        for (int i = 0; i < 100; i++) assert_true(fabsf(scale * (float)(q[i] - zero) - x[i]) <= scale * 1.001f);
+        for (int i = 0; i < 100; i++)
+            assert_true(fabsf(scale * (float)(q[i] - zero) - x[i]) <= scale * 1.001f);
     }
     memset(x, 0, sizeof x);
     ref.quantize(x, 1, 100, &(sri_quantized){q, &scale, &zero, 100});
@@ -368,9 +403,10 @@ static void damaged_values_do_not_crash(void **state) {
     }
 }
 
-/* ---- times ------------------------------------------------------------------------------------------------ */
+/* ---- times ----------------------------------------------------------------------------------- */
 
-static void bench_gemm_s8(const sri_kernels *table, const char *name, size_t m, size_t n, size_t k) {
+static void bench_gemm_s8(const sri_kernels *table, const char *name, size_t m, size_t n,
+                          size_t k) {
     int8_t *w = calloc(n, k);
     float *scale = calloc(n, 4), *y = calloc(m * n, 4), *row_scale = calloc(m, 4);
     int32_t *zero = calloc(m, 4);
@@ -406,8 +442,10 @@ int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench();
     static sri_cpu_level levels[] = {SRI_CPU_AVX2, SRI_CPU_AVX512, SRI_CPU_VNNI};
 #define FOR_LEVELS(test)                                                                           \
-    {#test " (avx2)", test, NULL, NULL, &levels[0]}, {#test " (avx512)", test, NULL, NULL, &levels[1]}, \
-        {#test " (vnni)", test, NULL, NULL, &levels[2]}
+    {#test " (avx2)", test, NULL, NULL, &levels[0]},                                               \
+        {#test " (avx512)", test, NULL, NULL, &levels[1]}, {                                       \
+#test " (vnni)", test, NULL, NULL, &levels[2]                                              \
+    }
     const struct CMUnitTest tests[] = {
         FOR_LEVELS(gemm_s8_is_exact),
         FOR_LEVELS(gemm_f32_gives_the_bits_of_ref),

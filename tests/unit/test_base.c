@@ -11,7 +11,8 @@
 static void errors_are_one_line_of_whole_characters(void **state) {
     (void)state;
     sr_error error;
-    assert_int_equal(sri_fail(&error, SR_ERR_FORMAT, "a\nb", "line %d\nof %s", 3, "x"), SR_ERR_FORMAT);
+    assert_int_equal(sri_fail(&error, SR_ERR_FORMAT, "a\nb", "line %d\nof %s", 3, "x"),
+                     SR_ERR_FORMAT);
     assert_string_equal(error.message, "line 3 of x");
     assert_string_equal(error.place, "a b");
     char place[600];
@@ -122,7 +123,8 @@ static void arena_keeps_what_it_gave(void **state) {
         assert_non_null(copies[i].data);
     }
     for (int i = 0; i < 1000; i++)
-        for (size_t j = 0; j < copies[i].len; j++) assert_int_equal(copies[i].data[j], 'a' + i % 26);
+        for (size_t j = 0; j < copies[i].len; j++)
+            assert_int_equal(copies[i].data[j], 'a' + i % 26);
     assert_non_null(sri_arena_alloc(&arena, 1000000));
     assert_null(sri_arena_alloc(&arena, SIZE_MAX - 4));
     sri_arena_free(&arena);
@@ -175,7 +177,8 @@ static void pool_runs_every_task_once_for_many_callers(void **state) {
     pool_job job = {.counts = calloc(TASKS, sizeof(atomic_int))};
     pool_caller caller = {pool, &job};
     pthread_t threads[6];
-    for (int i = 0; i < 6; i++) assert_int_equal(pthread_create(&threads[i], NULL, call_pool, &caller), 0);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, call_pool, &caller), 0);
     for (int i = 0; i < 6; i++) pthread_join(threads[i], NULL);
     for (int i = 0; i < TASKS; i++) assert_int_equal(job.counts[i], 6);
     free(job.counts);

@@ -1,6 +1,6 @@
 /*
- * test_model.c - models from strangers: damaged, hostile and foreign files get an error that names them, never
- * a crash; and what a good model's options change.
+ * test_model.c - models from strangers: damaged, hostile and foreign files get an error that names
+ * them, never a crash; and what a good model's options change.
  *
  * The model is a tiny one written here: hidden 8, 2 heads, 1 layer, a vocabulary of 12.
  */
@@ -35,26 +35,37 @@ static void write_file(const char *name, const void *bytes, size_t size) {
 
 static void write_text(const char *name, const char *text) { write_file(name, text, strlen(text)); }
 
-static const char config[] = "{\"model_type\":\"bert\",\"hidden_act\":\"gelu\",\"hidden_size\":8,\"num_hidden_layers\":1,"
-                             "\"num_attention_heads\":2,\"intermediate_size\":16,\"vocab_size\":12,"
-                             "\"max_position_embeddings\":16,\"type_vocab_size\":2,\"layer_norm_eps\":1e-12}";
+static const char config[] =
+    "{\"model_type\":\"bert\",\"hidden_act\":\"gelu\",\"hidden_size\":8,\"num_hidden_layers\":1,"
+    "\"num_attention_heads\":2,\"intermediate_size\":16,\"vocab_size\":12,"
+    "\"max_position_embeddings\":16,\"type_vocab_size\":2,\"layer_norm_eps\":1e-12}";
 
 static const char tokenizer[] =
     "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":["
-    "{\"id\":0,\"content\":\"[PAD]\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true},"
-    "{\"id\":1,\"content\":\"[UNK]\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true},"
-    "{\"id\":2,\"content\":\"[CLS]\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true},"
-    "{\"id\":3,\"content\":\"[SEP]\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":true}],"
-    "\"normalizer\":{\"type\":\"BertNormalizer\",\"clean_text\":true,\"handle_chinese_chars\":true,\"strip_accents\":null,\"lowercase\":true},"
+    "{\"id\":0,\"content\":\"[PAD]\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+    "\"normalized\":false,\"special\":true},"
+    "{\"id\":1,\"content\":\"[UNK]\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+    "\"normalized\":false,\"special\":true},"
+    "{\"id\":2,\"content\":\"[CLS]\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+    "\"normalized\":false,\"special\":true},"
+    "{\"id\":3,\"content\":\"[SEP]\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+    "\"normalized\":false,\"special\":true}],"
+    "\"normalizer\":{\"type\":\"BertNormalizer\",\"clean_text\":true,\"handle_chinese_chars\":true,"
+    "\"strip_accents\":null,\"lowercase\":true},"
     "\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
-    "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"[CLS]\",\"type_id\":0}},"
-    "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},{\"SpecialToken\":{\"id\":\"[SEP]\",\"type_id\":0}}],\"pair\":[],"
-    "\"special_tokens\":{\"[CLS]\":{\"id\":\"[CLS]\",\"ids\":[2],\"tokens\":[\"[CLS]\"]},\"[SEP]\":{\"id\":\"[SEP]\",\"ids\":[3],\"tokens\":[\"[SEP]\"]}}},"
+    "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"["
+    "CLS]\",\"type_id\":0}},"
+    "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}},{\"SpecialToken\":{\"id\":\"[SEP]\",\"type_id\":0}"
+    "}],\"pair\":[],"
+    "\"special_tokens\":{\"[CLS]\":{\"id\":\"[CLS]\",\"ids\":[2],\"tokens\":[\"[CLS]\"]},\"[SEP]\":"
+    "{\"id\":\"[SEP]\",\"ids\":[3],\"tokens\":[\"[SEP]\"]}}},"
     "\"decoder\":{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":true},"
-    "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\",\"max_input_chars_per_word\":100,"
-    "\"vocab\":{\"[PAD]\":0,\"[UNK]\":1,\"[CLS]\":2,\"[SEP]\":3,\"good\":4,\"bad\":5,\"day\":6,\"##s\":7,\"my\":8,\"money\":9,\"back\":10,\"query\":11}}}";
+    "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##"
+    "\",\"max_input_chars_per_word\":100,"
+    "\"vocab\":{\"[PAD]\":0,\"[UNK]\":1,\"[CLS]\":2,\"[SEP]\":3,\"good\":4,\"bad\":5,\"day\":6,\"##"
+    "s\":7,\"my\":8,\"money\":9,\"back\":10,\"query\":11}}}";
 
-/* ---- writing a safetensors file -------------------------------------------------------------------------- */
+/* ---- writing a safetensors file -------------------------------------------------------------- */
 
 typedef struct writer {
     sri_buffer header, data;
@@ -63,8 +74,9 @@ typedef struct writer {
 } writer;
 
 static void add_tensor(writer *w, const char *name, const char *shape, size_t elements) {
-    sri_buffer_format(&w->header, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
-                      w->header.len == 0 ? "{" : ",", name, shape, w->data.len, w->data.len + 4 * elements);
+    sri_buffer_format(
+        &w->header, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
+        w->header.len == 0 ? "{" : ",", name, shape, w->data.len, w->data.len + 4 * elements);
     for (size_t i = 0; i < elements; i++) {
         w->random = w->random * 1664525u + 1013904223u;
         float value = isnan(w->fill) ? (float)(w->random >> 8) / 8388608.0f - 1.0f : w->fill;
@@ -134,8 +146,8 @@ static int make_directory(void **state) {
 
 static int remove_directory(void **state) {
     (void)state;
-    static const char *const names[] = {"model.safetensors", "config.json", "tokenizer.json", "synaptoroute.json",
-                                        "1_Pooling/config.json"};
+    static const char *const names[] = {"model.safetensors", "config.json", "tokenizer.json",
+                                        "synaptoroute.json", "1_Pooling/config.json"};
     for (size_t i = 0; i < SRI_COUNT(names); i++) unlink(in_directory(names[i]));
     rmdir(in_directory("1_Pooling"));
     return rmdir(directory);
@@ -154,16 +166,18 @@ static void expect_refusal(sr_status wanted, const char *words) {
     sr_status code = open_with((sr_encoder_options){0}, &encoder, &error);
     assert_null(encoder);
     if (code != wanted || strstr(error.message, words) == NULL)
-        fail_msg("%s: %s (wanted %s with \"%s\")", sr_status_name(code), error.message, sr_status_name(wanted), words);
+        fail_msg("%s: %s (wanted %s with \"%s\")", sr_status_name(code), error.message,
+                 sr_status_name(wanted), words);
 }
 
-/* ---- tests ------------------------------------------------------------------------------------------------ */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void good_model_encodes(void **state) {
     (void)state;
     sr_encoder *encoder;
     assert_int_equal(open_with((sr_encoder_options){0}, &encoder, NULL), SR_OK);
-    sr_str texts[] = {sr_str_of("good day"), sr_str_of("bad days"), sr_str_of("my my my my my my my my my my my my my my my")};
+    sr_str texts[] = {sr_str_of("good day"), sr_str_of("bad days"),
+                      sr_str_of("my my my my my my my my my my my my my my my")};
     float out[3][HIDDEN];
     uint8_t truncated[3];
     assert_int_equal(sr_encoder_encode(encoder, texts, 3, out[0], truncated, NULL), SR_OK);
@@ -176,7 +190,8 @@ static void good_model_encodes(void **state) {
     assert_int_equal(truncated[2], 1); /* 17 tokens, 16 positions */
     int32_t ids[8], expected[] = {2, 5, 6, 7, 3};
     size_t count;
-    assert_int_equal(sr_encoder_tokenize(encoder, texts[1], ids, 8, &count, truncated, NULL), SR_OK);
+    assert_int_equal(sr_encoder_tokenize(encoder, texts[1], ids, 8, &count, truncated, NULL),
+                     SR_OK);
     assert_int_equal(count, 5);
     assert_memory_equal(ids, expected, sizeof expected);
     assert_int_equal(sri_encoder_verify(encoder, NULL), SR_OK);
@@ -225,8 +240,10 @@ static void a_header_with_flipped_bytes_never_crashes(void **state) {
         sri_buffer_free(&copy);
         sr_encoder *encoder;
         sr_error error;
-        if (open_with((sr_encoder_options){0}, &encoder, &error) == SR_OK) sr_encoder_close(&encoder);
-        else assert_true(strlen(error.message) > 10);
+        if (open_with((sr_encoder_options){0}, &encoder, &error) == SR_OK)
+            sr_encoder_close(&encoder);
+        else
+            assert_true(strlen(error.message) > 10);
     }
     sri_buffer_free(&bytes);
 }
@@ -247,7 +264,8 @@ static void hostile_headers_are_refused(void **state) {
     expect_refusal(SR_ERR_FORMAT, "truncated");
     write_header("[]");
     expect_refusal(SR_ERR_FORMAT, "not a JSON object");
-    write_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,4294967296],\"data_offsets\":[0,0]}}");
+    write_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,4294967296],\"data_"
+                 "offsets\":[0,0]}}");
     expect_refusal(SR_ERR_FORMAT, "shape");
     write_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,0]}}");
     expect_refusal(SR_ERR_FORMAT, "shape");
@@ -276,7 +294,8 @@ static void a_config_that_cannot_be_run_is_refused(void **state) {
         {"{\"model_type\":\"bert\",\"hidden_act\":\"relu\"}", "hidden_act", SR_ERR_UNSUPPORTED},
         {"{\"model_type\":\"bert\",\"hidden_size\":99999999999}", "hidden_size", SR_ERR_FORMAT},
         {"{\"model_type\":\"bert\",\"hidden_size\":-8}", "hidden_size", SR_ERR_FORMAT},
-        {"{\"model_type\":\"bert\",\"quantization_config\":{\"format\":\"pack-quantized\"}}", "format", SR_ERR_UNSUPPORTED},
+        {"{\"model_type\":\"bert\",\"quantization_config\":{\"format\":\"pack-quantized\"}}",
+         "format", SR_ERR_UNSUPPORTED},
     };
     for (size_t i = 0; i < SRI_COUNT(cases); i++) {
         write_text("config.json", cases[i].text);
@@ -334,7 +353,10 @@ static void an_unknown_model_says_where_it_looked(void **state) {
 static void the_fingerprint_follows_all_that_changes_vectors(void **state) {
     (void)state;
     const sr_encoder_options variants[] = {
-        {0}, {.pooling = SR_POOLING_CLS}, {.prefix = "query: "}, {.max_tokens = 8},
+        {0},
+        {.pooling = SR_POOLING_CLS},
+        {.prefix = "query: "},
+        {.max_tokens = 8},
     };
     char prints[SRI_COUNT(variants)][65];
     for (size_t i = 0; i < SRI_COUNT(variants); i++) {
@@ -364,8 +386,10 @@ static void pooling_and_prefix_come_from_the_description(void **state) {
     assert_int_equal(open_with((sr_encoder_options){0}, &described, NULL), SR_OK);
     unlink(in_directory("synaptoroute.json"));
     assert_int_equal(mkdir(in_directory("1_Pooling"), 0700), 0);
-    write_text("1_Pooling/config.json", "{\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":false}");
-    assert_int_equal(open_with((sr_encoder_options){.prefix = "query ", .max_tokens = 9}, &asked, NULL), SR_OK);
+    write_text("1_Pooling/config.json",
+               "{\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":false}");
+    assert_int_equal(
+        open_with((sr_encoder_options){.prefix = "query ", .max_tokens = 9}, &asked, NULL), SR_OK);
     assert_string_equal(sr_encoder_fingerprint(described), sr_encoder_fingerprint(asked));
     assert_int_equal(sr_encoder_encode(described, &text, 1, a, NULL, NULL), SR_OK);
     assert_int_equal(sr_encoder_encode(asked, &text, 1, b, NULL, NULL), SR_OK);
@@ -382,7 +406,9 @@ static void a_replaced_file_is_noticed(void **state) {
     struct stat status;
     assert_int_equal(sri_sha256_file(in_directory("model.safetensors"), digest, NULL), SR_OK);
     assert_int_equal(stat(in_directory("model.safetensors"), &status), 0);
-    snprintf(text, sizeof text, "{\"pooling\":\"mean\",\"files\":{\"model.safetensors\":{\"bytes\":%lld,\"sha256\":\"%s\"}}}",
+    snprintf(text, sizeof text,
+             "{\"pooling\":\"mean\",\"files\":{\"model.safetensors\":{\"bytes\":%lld,\"sha256\":\"%"
+             "s\"}}}",
              (long long)status.st_size, digest);
     write_text("synaptoroute.json", text);
     assert_int_equal(open_with((sr_encoder_options){0}, &encoder, NULL), SR_OK);
@@ -403,10 +429,14 @@ static void options_out_of_range_are_refused(void **state) {
     (void)state;
     sr_encoder *encoder;
     sr_error error;
-    assert_int_equal(open_with((sr_encoder_options){.max_tokens = 17}, &encoder, &error), SR_ERR_INVALID);
-    assert_int_equal(open_with((sr_encoder_options){.max_tokens = 1}, &encoder, &error), SR_ERR_INVALID);
-    assert_int_equal(open_with((sr_encoder_options){.pooling = (sr_pooling)9}, &encoder, &error), SR_ERR_INVALID);
-    assert_int_equal(open_with((sr_encoder_options){.kind = (sr_encoder_kind)9}, &encoder, &error), SR_ERR_INVALID);
+    assert_int_equal(open_with((sr_encoder_options){.max_tokens = 17}, &encoder, &error),
+                     SR_ERR_INVALID);
+    assert_int_equal(open_with((sr_encoder_options){.max_tokens = 1}, &encoder, &error),
+                     SR_ERR_INVALID);
+    assert_int_equal(open_with((sr_encoder_options){.pooling = (sr_pooling)9}, &encoder, &error),
+                     SR_ERR_INVALID);
+    assert_int_equal(open_with((sr_encoder_options){.kind = (sr_encoder_kind)9}, &encoder, &error),
+                     SR_ERR_INVALID);
     sr_encoder_options options = {.size = 3};
     assert_int_equal(sr_encoder_open(&options, &encoder, &error), SR_ERR_INVALID);
     options = (sr_encoder_options){.size = sizeof options, .model = directory, .threads = -1};

@@ -13,14 +13,16 @@ static void transpose_keys(const sri_attention *a, size_t padded, float *keys) {
     }
 }
 
-static void score(const sri_attention *a, const float *const q[ROWS], const float *keys, size_t padded, float *scores) {
+static void score(const sri_attention *a, const float *const q[ROWS], const float *keys,
+                  size_t padded, float *scores) {
     __m256 scale = _mm256_set1_ps(a->scale);
     for (size_t j = 0; j < padded; j += 8) {
         __m256 sums[ROWS];
         for (int r = 0; r < ROWS; r++) sums[r] = _mm256_setzero_ps();
         for (size_t d = 0; d < a->width; d++) {
             __m256 key = _mm256_loadu_ps(keys + d * padded + j);
-            for (int r = 0; r < ROWS; r++) sums[r] = _mm256_fmadd_ps(_mm256_broadcast_ss(q[r] + d), key, sums[r]);
+            for (int r = 0; r < ROWS; r++)
+                sums[r] = _mm256_fmadd_ps(_mm256_broadcast_ss(q[r] + d), key, sums[r]);
         }
         for (int r = 0; r < ROWS; r++)
             _mm256_storeu_ps(scores + (size_t)r * padded + j, _mm256_mul_ps(sums[r], scale));
@@ -55,8 +57,8 @@ static void weigh_tail(const sri_attention *a, size_t d, const float *weights, s
         }
 }
 
-static void weigh(const sri_attention *a, const float *weights, size_t padded, const float inverse[ROWS], size_t row,
-                  int rows) {
+static void weigh(const sri_attention *a, const float *weights, size_t padded,
+                  const float inverse[ROWS], size_t row, int rows) {
     size_t d = 0;
     for (; d + 8 <= a->width; d += 8) {
         __m256 sums[ROWS];
@@ -64,7 +66,8 @@ static void weigh(const sri_attention *a, const float *weights, size_t padded, c
         for (size_t j = 0; j < a->t; j++) {
             __m256 value = _mm256_loadu_ps(a->v + j * a->stride + d);
             for (int r = 0; r < ROWS; r++)
-                sums[r] = _mm256_fmadd_ps(_mm256_broadcast_ss(weights + (size_t)r * padded + j), value, sums[r]);
+                sums[r] = _mm256_fmadd_ps(_mm256_broadcast_ss(weights + (size_t)r * padded + j),
+                                          value, sums[r]);
         }
         for (int r = 0; r < rows; r++)
             _mm256_storeu_ps(a->out + (row + (size_t)r) * a->out_stride + d,
@@ -81,9 +84,11 @@ static void attend(const sri_attention *a) {
         const float *q[ROWS];
         float inverse[ROWS];
         int rows = (int)SRI_MIN(a->rows - row, (size_t)ROWS);
-        for (int r = 0; r < ROWS; r++) q[r] = a->q + SRI_MIN(row + (size_t)r, a->rows - 1) * a->stride;
+        for (int r = 0; r < ROWS; r++)
+            q[r] = a->q + SRI_MIN(row + (size_t)r, a->rows - 1) * a->stride;
         score(a, q, keys, padded, scores);
-        for (int r = 0; r < ROWS; r++) inverse[r] = soften(scores + (size_t)r * padded, a->t, padded);
+        for (int r = 0; r < ROWS; r++)
+            inverse[r] = soften(scores + (size_t)r * padded, a->t, padded);
         weigh(a, scores, padded, inverse, row, rows);
     }
 }

@@ -1,9 +1,10 @@
 /*
  * attend_avx512.c - attention of one head with AVX-512.
  *
- * Keys are transposed once, so that one register holds the scores of 16 keys and every sum runs over the head's
- * width in order. Four rows of queries go together: a load of keys or values then serves four
- * multiplications. At the end of the text the last row stands in for missing ones, and is stored once.
+ * Keys are transposed once, so that one register holds the scores of 16 keys and every sum runs
+ * over the head's width in order. Four rows of queries go together: a load of keys or values then
+ * serves four multiplications. At the end of the text the last row stands in for missing ones, and
+ * is stored once.
  */
 #include "kernels/x86/math_avx512.h"
 
@@ -17,14 +18,16 @@ static void transpose_keys(const sri_attention *a, size_t padded, float *keys) {
     }
 }
 
-static void score(const sri_attention *a, const float *const q[ROWS], const float *keys, size_t padded, float *scores) {
+static void score(const sri_attention *a, const float *const q[ROWS], const float *keys,
+                  size_t padded, float *scores) {
     __m512 scale = _mm512_set1_ps(a->scale);
     for (size_t j = 0; j < padded; j += 16) {
         __m512 sums[ROWS];
         for (int r = 0; r < ROWS; r++) sums[r] = _mm512_setzero_ps();
         for (size_t d = 0; d < a->width; d++) {
             __m512 key = _mm512_loadu_ps(keys + d * padded + j);
-            for (int r = 0; r < ROWS; r++) sums[r] = _mm512_fmadd_ps(_mm512_set1_ps(q[r][d]), key, sums[r]);
+            for (int r = 0; r < ROWS; r++)
+                sums[r] = _mm512_fmadd_ps(_mm512_set1_ps(q[r][d]), key, sums[r]);
         }
         for (int r = 0; r < ROWS; r++)
             _mm512_storeu_ps(scores + (size_t)r * padded + j, _mm512_mul_ps(sums[r], scale));
@@ -35,7 +38,8 @@ static void score(const sri_attention *a, const float *const q[ROWS], const floa
 static float soften(float *scores, size_t t) {
     __m512 highest = _mm512_set1_ps(scores[0]), lanes = _mm512_setzero_ps();
     for (size_t j = 0; j < t; j += 16)
-        highest = _mm512_mask_max_ps(highest, sri_mask16(t - j), highest, _mm512_loadu_ps(scores + j));
+        highest =
+            _mm512_mask_max_ps(highest, sri_mask16(t - j), highest, _mm512_loadu_ps(scores + j));
     highest = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
     for (size_t j = 0; j < t; j += 16) {
         __m512 weight = sri_exp16(_mm512_sub_ps(_mm512_loadu_ps(scores + j), highest));
@@ -46,8 +50,8 @@ static float soften(float *scores, size_t t) {
     return 1.0f / sri_sum16(lanes);
 }
 
-static void weigh(const sri_attention *a, const float *weights, size_t padded, const float inverse[ROWS], size_t row,
-                  int rows) {
+static void weigh(const sri_attention *a, const float *weights, size_t padded,
+                  const float inverse[ROWS], size_t row, int rows) {
     for (size_t d = 0; d < a->width; d += 16) {
         __mmask16 mask = sri_mask16(a->width - d);
         __m512 sums[ROWS];
@@ -55,7 +59,8 @@ static void weigh(const sri_attention *a, const float *weights, size_t padded, c
         for (size_t j = 0; j < a->t; j++) {
             __m512 value = _mm512_maskz_loadu_ps(mask, a->v + j * a->stride + d);
             for (int r = 0; r < ROWS; r++)
-                sums[r] = _mm512_fmadd_ps(_mm512_set1_ps(weights[(size_t)r * padded + j]), value, sums[r]);
+                sums[r] = _mm512_fmadd_ps(_mm512_set1_ps(weights[(size_t)r * padded + j]), value,
+                                          sums[r]);
         }
         for (int r = 0; r < rows; r++)
             _mm512_mask_storeu_ps(a->out + (row + (size_t)r) * a->out_stride + d, mask,
@@ -71,7 +76,8 @@ static void attend(const sri_attention *a) {
         const float *q[ROWS];
         float inverse[ROWS];
         int rows = (int)SRI_MIN(a->rows - row, (size_t)ROWS);
-        for (int r = 0; r < ROWS; r++) q[r] = a->q + SRI_MIN(row + (size_t)r, a->rows - 1) * a->stride;
+        for (int r = 0; r < ROWS; r++)
+            q[r] = a->q + SRI_MIN(row + (size_t)r, a->rows - 1) * a->stride;
         score(a, q, keys, padded, scores);
         for (int r = 0; r < ROWS; r++) inverse[r] = soften(scores + (size_t)r * padded, a->t);
         weigh(a, scores, padded, inverse, row, rows);

@@ -1,6 +1,6 @@
 /*
- * dots_avx2.c - dot products of queries and vectors with AVX2, in tiles of 2 queries by 2 vectors of two
- * registers each; what is left goes one by one.
+ * dots_avx2.c - dot products of queries and vectors with AVX2, in tiles of 2 queries by 2 vectors
+ * of two registers each; what is left goes one by one.
  */
 #include "kernels/x86/math_avx2.h"
 
@@ -8,11 +8,12 @@ SRI_INLINE sri_lanes load(const float *x, size_t left) {
     return left >= 16 ? sri_load_lanes(x) : sri_load_tail(x, left);
 }
 
-SRI_INLINE void tile(const float *queries, const int query_count, const float *vectors, const int vector_count,
-                     size_t dim, float *out, size_t n) {
+SRI_INLINE void tile(const float *queries, const int query_count, const float *vectors,
+                     const int vector_count, size_t dim, float *out, size_t n) {
     sri_lanes sums[2][2];
     for (int q = 0; q < query_count; q++)
-        for (int v = 0; v < vector_count; v++) sums[q][v].low = sums[q][v].high = _mm256_setzero_ps();
+        for (int v = 0; v < vector_count; v++)
+            sums[q][v].low = sums[q][v].high = _mm256_setzero_ps();
     for (size_t k = 0; k < dim; k += 16) {
         sri_lanes b[2];
         for (int v = 0; v < vector_count; v++) b[v] = load(vectors + (size_t)v * dim + k, dim - k);
@@ -25,19 +26,23 @@ SRI_INLINE void tile(const float *queries, const int query_count, const float *v
         }
     }
     for (int q = 0; q < query_count; q++)
-        for (int v = 0; v < vector_count; v++) out[(size_t)q * n + (size_t)v] = sri_sum_lanes(sums[q][v]);
+        for (int v = 0; v < vector_count; v++)
+            out[(size_t)q * n + (size_t)v] = sri_sum_lanes(sums[q][v]);
 }
 
-static void dots(const float *queries, size_t query_count, const float *vectors, size_t n, size_t dim, float *out) {
+static void dots(const float *queries, size_t query_count, const float *vectors, size_t n,
+                 size_t dim, float *out) {
     size_t twos = n / 2 * 2, q = 0;
     for (; q + 2 <= query_count; q += 2) {
         const float *a = queries + q * dim;
-        for (size_t i = 0; i < twos; i += 2) tile(a, 2, vectors + i * dim, 2, dim, out + q * n + i, n);
+        for (size_t i = 0; i < twos; i += 2)
+            tile(a, 2, vectors + i * dim, 2, dim, out + q * n + i, n);
         if (twos < n) tile(a, 2, vectors + twos * dim, 1, dim, out + q * n + twos, n);
     }
     for (; q < query_count; q++) {
         const float *a = queries + q * dim;
-        for (size_t i = 0; i < twos; i += 2) tile(a, 1, vectors + i * dim, 2, dim, out + q * n + i, n);
+        for (size_t i = 0; i < twos; i += 2)
+            tile(a, 1, vectors + i * dim, 2, dim, out + q * n + i, n);
         if (twos < n) tile(a, 1, vectors + twos * dim, 1, dim, out + q * n + twos, n);
     }
 }

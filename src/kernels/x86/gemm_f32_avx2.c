@@ -1,6 +1,6 @@
 /*
- * gemm_f32_avx2.c - the fp32 product with AVX2 and FMA: panels of 16 output channels (bias, then 16 weights
- * for each input), tiles of up to 6 rows by 16 channels, 12 of 16 registers holding sums.
+ * gemm_f32_avx2.c - the fp32 product with AVX2 and FMA: panels of 16 output channels (bias, then 16
+ * weights for each input), tiles of up to 6 rows by 16 channels, 12 of 16 registers holding sums.
  */
 #include "kernels/x86/math_avx2.h"
 
@@ -17,7 +17,8 @@ static void pack(const sri_weights_f32 *weights, void *packed) {
     for (size_t j = 0; j < weights->n; j++) {
         float *panel = (float *)packed + j / PANEL * panel_floats(weights->k) + j % PANEL;
         panel[0] = weights->bias[j];
-        for (size_t i = 0; i < weights->k; i++) panel[(i + 1) * PANEL] = weights->w[j * weights->k + i];
+        for (size_t i = 0; i < weights->k; i++)
+            panel[(i + 1) * PANEL] = weights->w[j * weights->k + i];
     }
 }
 
@@ -44,8 +45,8 @@ SRI_INLINE void tile(const float *x, const int rows, const float *panel, size_t 
     }
 }
 
-static void run(const float *x, size_t m, const void *packed, size_t n, size_t k, sri_activation activation,
-                float *y) {
+static void run(const float *x, size_t m, const void *packed, size_t n, size_t k,
+                sri_activation activation, float *y) {
     for (size_t j = 0; j < n; j += PANEL) {
         const float *panel = (const float *)packed + j / PANEL * panel_floats(k);
         size_t columns = SRI_MIN(n - j, (size_t)PANEL);
@@ -64,4 +65,6 @@ static void run(const float *x, size_t m, const void *packed, size_t n, size_t k
     }
 }
 
-void sri_kernels_gemm_f32_avx2(sri_kernels *table) { table->gemm_f32 = (sri_gemm_f32){packed_size, pack, run}; }
+void sri_kernels_gemm_f32_avx2(sri_kernels *table) {
+    table->gemm_f32 = (sri_gemm_f32){packed_size, pack, run};
+}

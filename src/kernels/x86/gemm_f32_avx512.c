@@ -1,6 +1,6 @@
 /*
- * gemm_f32_avx512.c - the fp32 product with AVX-512: panels of 64 output channels (bias, then 64 weights for
- * each input), tiles of up to 6 rows by 64 channels, as in gemm_s8_vnni.c.
+ * gemm_f32_avx512.c - the fp32 product with AVX-512: panels of 64 output channels (bias, then 64
+ * weights for each input), tiles of up to 6 rows by 64 channels, as in gemm_s8_vnni.c.
  */
 #include "kernels/x86/math_avx512.h"
 
@@ -19,7 +19,8 @@ static void pack(const sri_weights_f32 *weights, void *packed) {
     for (size_t j = 0; j < weights->n; j++) {
         float *panel = (float *)packed + j / PANEL * panel_floats(weights->k) + j % PANEL;
         panel[0] = weights->bias[j];
-        for (size_t i = 0; i < weights->k; i++) panel[(i + 1) * PANEL] = weights->w[j * weights->k + i];
+        for (size_t i = 0; i < weights->k; i++)
+            panel[(i + 1) * PANEL] = weights->w[j * weights->k + i];
     }
 }
 
@@ -37,7 +38,7 @@ static void pack(const sri_weights_f32 *weights, void *packed) {
 #define STORE(r, part)                                                                             \
     _mm512_mask_storeu_ps(y + r * n + 16 * part, sri_mask_part(columns, part),                     \
                           _mm512_add_ps(s##r##part, _mm512_loadu_ps(panel + 16 * part)));
-#define FINISH(r) STORE(r, 0) STORE(r, 1) STORE(r, 2) STORE(r, 3)
+#define FINISH(r)    STORE(r, 0) STORE(r, 1) STORE(r, 2) STORE(r, 3)
 #define ROWS_1(each) each(0)
 #define ROWS_2(each) ROWS_1(each) each(1)
 #define ROWS_3(each) ROWS_2(each) each(2)
@@ -46,9 +47,11 @@ static void pack(const sri_weights_f32 *weights, void *packed) {
 #define ROWS_6(each) ROWS_5(each) each(5)
 
 /* tile_R: R rows of x by one panel, of whose columns the first `columns` are real. */
-typedef void tile_fn(const float *x, const float *panel, size_t k, size_t columns, float *y, size_t n);
+typedef void tile_fn(const float *x, const float *panel, size_t k, size_t columns, float *y,
+                     size_t n);
 #define DEFINE_TILE(count)                                                                         \
-    static void tile_##count(const float *x, const float *panel, size_t k, size_t columns, float *y, size_t n) { \
+    static void tile_##count(const float *x, const float *panel, size_t k, size_t columns,         \
+                             float *y, size_t n) {                                                 \
         const float *weights = panel + PANEL;                                                      \
         ROWS_##count(SUMS) for (size_t i = 0; i < k; i++, weights += PANEL) {                      \
             __m512 w0 = _mm512_loadu_ps(weights), w1 = _mm512_loadu_ps(weights + 16);              \
@@ -64,9 +67,10 @@ DEFINE_TILE(4)
 DEFINE_TILE(5)
 DEFINE_TILE(6)
 
-static void run(const float *x, size_t m, const void *packed, size_t n, size_t k, sri_activation activation,
-                float *y) {
-    static tile_fn *const tile[TILE_ROWS + 1] = {NULL, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
+static void run(const float *x, size_t m, const void *packed, size_t n, size_t k,
+                sri_activation activation, float *y) {
+    static tile_fn *const tile[TILE_ROWS + 1] = {NULL,   tile_1, tile_2, tile_3,
+                                                 tile_4, tile_5, tile_6};
     size_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
     for (size_t j = 0; j < n; j += PANEL) {
         const float *panel = (const float *)packed + j / PANEL * panel_floats(k);
@@ -79,4 +83,6 @@ static void run(const float *x, size_t m, const void *packed, size_t n, size_t k
     }
 }
 
-void sri_kernels_gemm_f32_avx512(sri_kernels *table) { table->gemm_f32 = (sri_gemm_f32){packed_size, pack, run}; }
+void sri_kernels_gemm_f32_avx512(sri_kernels *table) {
+    table->gemm_f32 = (sri_gemm_f32){packed_size, pack, run};
+}

@@ -1,12 +1,13 @@
 /*
  * gemm_s8_vnni.c - the int8 product with AVX-512 VNNI.
  *
- * vpdpbusd multiplies 64 unsigned by 64 signed bytes and adds the products by fours into 16 sums of 32 bits,
- * exactly. Weights are packed into panels of 64 output channels: scale, bias and sums of the columns, then
- * for every 4 inputs the 4 bytes of each channel together, 256 bytes. A tile is up to 6 rows by 64 channels:
- * 24 of 32 registers hold sums, so that 4 loads of weights and 6 broadcasts serve 24 multiplications and the
- * multiplier, not the load unit, is the limit. Rows are split evenly over tiles: 13 are 5 + 4 + 4 rather than
- * 6 + 6 + 1, since a tile of one row waits for its own sums.
+ * vpdpbusd multiplies 64 unsigned by 64 signed bytes and adds the products by fours into 16 sums of
+ * 32 bits, exactly. Weights are packed into panels of 64 output channels: scale, bias and sums of
+ * the columns, then for every 4 inputs the 4 bytes of each channel together, 256 bytes. A tile is
+ * up to 6 rows by 64 channels: 24 of 32 registers hold sums, so that 4 loads of weights and 6
+ * broadcasts serve 24 multiplications and the multiplier, not the load unit, is the limit. Rows are
+ * split evenly over tiles: 13 are 5 + 4 + 4 rather than 6 + 6 + 1, since a tile of one row waits
+ * for its own sums.
  */
 #include "kernels/x86/math_avx512.h"
 
@@ -21,9 +22,12 @@ typedef struct panel_head {
 
 static size_t panel_size(size_t k) { return sizeof(panel_head) + sri_round_up(k, 4) * PANEL; }
 
-static size_t packed_size(size_t n, size_t k) { return sri_round_up(n, PANEL) / PANEL * panel_size(k); }
+static size_t packed_size(size_t n, size_t k) {
+    return sri_round_up(n, PANEL) / PANEL * panel_size(k);
+}
 
-static void pack_channel(const sri_weights_s8 *weights, size_t j, panel_head *head, int8_t *groups) {
+static void pack_channel(const sri_weights_s8 *weights, size_t j, panel_head *head,
+                         int8_t *groups) {
     const int8_t *w = weights->w + j * weights->k;
     size_t column = j % PANEL;
     int32_t sum = 0;
@@ -45,8 +49,8 @@ static void pack(const sri_weights_s8 *weights, void *packed) {
 }
 
 /* Turns sums of a row by 16 columns into values; `part` says which 16 of the panel. */
-SRI_INLINE void finish(__m512i sum, const panel_head *head, int part, __m512i zero, __m512 row_scale, size_t columns,
-                       float *y) {
+SRI_INLINE void finish(__m512i sum, const panel_head *head, int part, __m512i zero,
+                       __m512 row_scale, size_t columns, float *y) {
     __m512i shift = _mm512_mullo_epi32(zero, _mm512_loadu_si512(head->sums + 16 * part));
     __m512 value = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, shift));
     value = _mm512_mul_ps(value, _mm512_loadu_ps(head->scale + 16 * part));
@@ -60,13 +64,15 @@ SRI_INLINE __m512i broadcast4(const uint8_t *q) {
     return _mm512_set1_epi32(four);
 }
 
-/* sum += the products of `a` (unsigned bytes) and `w` (signed bytes) by fours. As assembly, because GCC 12
- * copies the sum to another register around the intrinsic, and then has too few registers. */
+/* sum += the products of `a` (unsigned bytes) and `w` (signed bytes) by fours. As assembly, because
+ * GCC 12 copies the sum to another register around the intrinsic, and then has too few registers.
+ * */
 #define DPBUSD(sum, a, w) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(w))
 
 /* Sums have names of their own, not places in an array, which GCC would keep in memory. */
 #define SUMS(r)                                                                                    \
-    __m512i s##r##0 = _mm512_setzero_si512(), s##r##1 = s##r##0, s##r##2 = s##r##0, s##r##3 = s##r##0; \
+    __m512i s##r##0 = _mm512_setzero_si512(), s##r##1 = s##r##0, s##r##2 = s##r##0,                \
+            s##r##3 = s##r##0;                                                                     \
     const uint8_t *q##r = x->q + (row + r) * x->stride;
 #define MULTIPLY(r)                                                                                \
     {                                                                                              \
@@ -93,8 +99,8 @@ SRI_INLINE __m512i broadcast4(const uint8_t *q) {
 #define ROWS_6(each) ROWS_5(each) each(5)
 
 /* tile_R: rows [row, row + R) by one panel, of whose columns the first `columns` are real. */
-typedef void tile_fn(const sri_quantized *x, size_t row, const panel_head *head, size_t k, size_t columns, float *y,
-                     size_t n);
+typedef void tile_fn(const sri_quantized *x, size_t row, const panel_head *head, size_t k,
+                     size_t columns, float *y, size_t n);
 #define DEFINE_TILE(count)                                                                         \
     static void tile_##count(const sri_quantized *x, size_t row, const panel_head *head, size_t k, \
                              size_t columns, float *y, size_t n) {                                 \
@@ -113,12 +119,14 @@ DEFINE_TILE(4)
 DEFINE_TILE(5)
 DEFINE_TILE(6)
 
-static void run(const sri_quantized *x, size_t m, const void *packed, size_t n, size_t k, sri_activation activation,
-                float *y) {
-    static tile_fn *const tile[TILE_ROWS + 1] = {NULL, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
+static void run(const sri_quantized *x, size_t m, const void *packed, size_t n, size_t k,
+                sri_activation activation, float *y) {
+    static tile_fn *const tile[TILE_ROWS + 1] = {NULL,   tile_1, tile_2, tile_3,
+                                                 tile_4, tile_5, tile_6};
     size_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
     for (size_t j = 0; j < n; j += PANEL) {
-        const panel_head *head = (const panel_head *)((const char *)packed + j / PANEL * panel_size(k));
+        const panel_head *head =
+            (const panel_head *)((const char *)packed + j / PANEL * panel_size(k));
         size_t columns = SRI_MIN(n - j, (size_t)PANEL);
         for (size_t t = 0; t < tiles; t++) {
             size_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
@@ -128,4 +136,6 @@ static void run(const sri_quantized *x, size_t m, const void *packed, size_t n, 
     }
 }
 
-void sri_kernels_gemm_s8_vnni(sri_kernels *table) { table->gemm_s8 = (sri_gemm_s8){packed_size, pack, run}; }
+void sri_kernels_gemm_s8_vnni(sri_kernels *table) {
+    table->gemm_s8 = (sri_gemm_s8){packed_size, pack, run};
+}

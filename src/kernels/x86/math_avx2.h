@@ -1,6 +1,6 @@
 /*
- * math_avx2.h - what the AVX2 kernels share: exp, gelu, 16 lanes as a pair of registers and their sum, and
- * the loading of a tail. The operations and their order are those of ref.c.
+ * math_avx2.h - what the AVX2 kernels share: exp, gelu, 16 lanes as a pair of registers and their
+ * sum, and the loading of a tail. The operations and their order are those of ref.c.
  */
 #ifndef SRI_MATH_AVX2_H
 #define SRI_MATH_AVX2_H
@@ -34,7 +34,9 @@ SRI_INLINE float sri_sum8(__m256 eight) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-SRI_INLINE float sri_sum_lanes(sri_lanes lanes) { return sri_sum8(_mm256_add_ps(lanes.low, lanes.high)); }
+SRI_INLINE float sri_sum_lanes(sri_lanes lanes) {
+    return sri_sum8(_mm256_add_ps(lanes.low, lanes.high));
+}
 
 SRI_INLINE __m256 sri_exp8(__m256 x) {
     x = _mm256_max_ps(x, _mm256_set1_ps(EXP_LOWEST));
@@ -48,7 +50,8 @@ SRI_INLINE __m256 sri_exp8(__m256 x) {
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(EXP_0));
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-    __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    __m256i power =
+        _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
     return _mm256_mul_ps(p, _mm256_castsi256_ps(power));
 }
 
@@ -65,7 +68,8 @@ SRI_INLINE __m256 sri_gelu8(__m256 x) {
     p = _mm256_fmadd_ps(p, s, _mm256_set1_ps(GELU_2));
     p = _mm256_fmadd_ps(p, s, _mm256_set1_ps(GELU_1));
     p = _mm256_fmadd_ps(p, s, _mm256_set1_ps(GELU_0));
-    __m256 tail = _mm256_mul_ps(p, sri_exp8(_mm256_mul_ps(_mm256_mul_ps(a, a), _mm256_set1_ps(-0.5f))));
+    __m256 tail =
+        _mm256_mul_ps(p, sri_exp8(_mm256_mul_ps(_mm256_mul_ps(a, a), _mm256_set1_ps(-0.5f))));
     return _mm256_fnmadd_ps(size, tail, _mm256_max_ps(x, _mm256_setzero_ps()));
 }
 

@@ -1,6 +1,6 @@
 /*
- * math_avx512.h - what the AVX-512 kernels share: exp, gelu, the sum of 16 lanes, masks of a tail. The
- * operations and their order are those of ref.c.
+ * math_avx512.h - what the AVX-512 kernels share: exp, gelu, the sum of 16 lanes, masks of a tail.
+ * The operations and their order are those of ref.c.
  */
 #ifndef SRI_MATH_AVX512_H
 #define SRI_MATH_AVX512_H
@@ -57,12 +57,13 @@ SRI_INLINE __m512 sri_gelu16(__m512 x) {
     p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_2));
     p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_1));
     p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_0));
-    __m512 tail = _mm512_mul_ps(p, sri_exp16(_mm512_mul_ps(_mm512_mul_ps(a, a), _mm512_set1_ps(-0.5f))));
+    __m512 tail =
+        _mm512_mul_ps(p, sri_exp16(_mm512_mul_ps(_mm512_mul_ps(a, a), _mm512_set1_ps(-0.5f))));
     return _mm512_fnmadd_ps(size, tail, _mm512_max_ps(x, _mm512_setzero_ps()));
 }
 
-/* Applies gelu to y [rows, columns], rows `stride` floats apart. Out of the tiles of the products, so that
- * these keep all their sums in registers. */
+/* Applies gelu to y [rows, columns], rows `stride` floats apart. Out of the tiles of the products,
+ * so that these keep all their sums in registers. */
 static inline void sri_gelu_tile(float *y, size_t rows, size_t columns, size_t stride) {
     for (size_t r = 0; r < rows; r++, y += stride)
         for (size_t i = 0; i < columns; i += 16) {

@@ -1,4 +1,5 @@
-/* rows_avx2.c - quantisation and normalisation of rows with AVX2; 16 lanes are a pair of registers. */
+/* rows_avx2.c - quantisation and normalisation of rows with AVX2; 16 lanes are a pair of registers.
+ * */
 #include "kernels/x86/math_avx2.h"
 
 SRI_INLINE sri_lanes load(const float *x, size_t left) {
@@ -21,7 +22,8 @@ static float lowest(__m256 values) {
 
 SRI_INLINE __m128i quantize8(__m256 value, __m256 inverse, __m256i shift) {
     __m256i rounded = _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(value, inverse)), shift);
-    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
+    __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
     return _mm_packus_epi16(words, words);
 }
 
@@ -33,7 +35,8 @@ static void quantize_row(const float *x, size_t k, uint8_t *q, float *scale, int
         __m256 high = _mm256_max_ps(value.low, value.high);
         negated_high = _mm256_min_ps(negated_high, _mm256_sub_ps(_mm256_setzero_ps(), high));
     }
-    __m256 inverse = _mm256_set1_ps(sri_quantize_range(lowest(low), -lowest(negated_high), scale, zero));
+    __m256 inverse =
+        _mm256_set1_ps(sri_quantize_range(lowest(low), -lowest(negated_high), scale, zero));
     __m256i shift = _mm256_set1_epi32(*zero);
     for (size_t i = 0; i < k; i += 16) {
         sri_lanes value = load(x + i, k - i);
@@ -58,7 +61,8 @@ SRI_INLINE sri_lanes cut(sri_lanes value, size_t left) {
     return sri_load_tail(out, left);
 }
 
-static void add_norm_row(float *x, const float *y, size_t n, const float *gamma, const float *beta, float epsilon) {
+static void add_norm_row(float *x, const float *y, size_t n, const float *gamma, const float *beta,
+                         float epsilon) {
     sri_lanes lanes = {_mm256_setzero_ps(), _mm256_setzero_ps()};
     for (size_t i = 0; i < n; i += 16) {
         sri_lanes a = load(x + i, n - i), b = load(y + i, n - i);
@@ -79,14 +83,16 @@ static void add_norm_row(float *x, const float *y, size_t n, const float *gamma,
     __m256 inverse = _mm256_set1_ps(1.0f / sqrtf(sri_sum_lanes(lanes) / (float)n + epsilon));
     for (size_t i = 0; i < n; i += 16) {
         sri_lanes value = load(x + i, n - i), g = load(gamma + i, n - i), b = load(beta + i, n - i);
-        value.low = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_sub_ps(value.low, mean), inverse), g.low, b.low);
-        value.high = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_sub_ps(value.high, mean), inverse), g.high, b.high);
+        value.low =
+            _mm256_fmadd_ps(_mm256_mul_ps(_mm256_sub_ps(value.low, mean), inverse), g.low, b.low);
+        value.high = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_sub_ps(value.high, mean), inverse),
+                                     g.high, b.high);
         store(x + i, n - i, value);
     }
 }
 
-static void add_norm(float *x, const float *y, size_t m, size_t n, const float *gamma, const float *beta,
-                     float epsilon) {
+static void add_norm(float *x, const float *y, size_t m, size_t n, const float *gamma,
+                     const float *beta, float epsilon) {
     for (size_t i = 0; i < m; i++) add_norm_row(x + i * n, y + i * n, n, gamma, beta, epsilon);
 }
 
