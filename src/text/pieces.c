@@ -1,11 +1,12 @@
 /*
  * pieces.c - the vocabulary as a hash table of word beginnings and continuations.
  *
- * Open addressing with linear probing in a power-of-two table at most 5/8 full. Almost every word of
- * real text is at most 8 bytes long and in the vocabulary: it costs one multiplication and, mostly, one
- * cache line. A word that is not there is cut greedily; a bit mask of the lengths that occur after its
- * first byte keeps that from trying each. A trie or double array was rejected: it walks one dependent
- * load a byte, where this does one a word, and takes longer to build than the whole file takes to read.
+ * Open addressing with linear probing in a power-of-two table at most 5/8 full. Almost every word
+ * of real text is at most 8 bytes long and in the vocabulary: it costs one multiplication and,
+ * mostly, one cache line. A word that is not there is cut greedily; a bit mask of the lengths that
+ * occur after its first byte keeps that from trying each. A trie or double array was rejected: it
+ * walks one dependent load a byte, where this does one a word, and takes longer to build than the
+ * whole file takes to read.
  */
 #include "text/text_int.h"
 
@@ -76,7 +77,8 @@ static inline sri_piece *find(const sri_pieces *pieces, probe p, const char *byt
     }
 }
 
-/* Moves every piece to a table of `capacity` slots; all differ, so the first free slot is theirs. */
+/* Moves every piece to a table of `capacity` slots; all differ, so the first free slot is theirs.
+ * */
 static bool rebuild(sri_pieces *pieces, size_t capacity) {
     sri_piece *old = pieces->slots, *slots = sri_alloc_zero(capacity, sizeof *slots);
     if (slots == NULL) return false;

@@ -10,12 +10,13 @@
 
 #define SRI_REPLACEMENT 0xFFFDu
 
-/* Decodes the character at `*cursor` (which must be below `end`) and moves `*cursor` past it. What is not
- * UTF-8 gives U+FFFD and moves by as many bytes as Python's errors="replace" replaces by one. */
+/* Decodes the character at `*cursor` (which must be below `end`) and moves `*cursor` past it. What
+ * is not UTF-8 gives U+FFFD and moves by as many bytes as Python's errors="replace" replaces by
+ * one. */
 uint32_t sri_utf8_next(const char **cursor, const char *end);
 
-/* Whether `text` is UTF-8 (no surrogates, no overlong forms, at most U+10FFFF); when not, `*offset` (NULL
- * is allowed) takes the byte offset of the first fault. */
+/* Whether `text` is UTF-8 (no surrogates, no overlong forms, at most U+10FFFF); when not, `*offset`
+ * (NULL is allowed) takes the byte offset of the first fault. */
 bool sri_utf8_valid(sr_str text, size_t *offset);
 
 /* Appends `text` with what is not UTF-8 replaced by U+FFFD; false when the buffer cannot grow. */
@@ -28,22 +29,24 @@ bool sri_text_blank(sr_str text);
 
 typedef struct sri_tokenizer sri_tokenizer; /* immutable after open: safe to share between threads */
 
-/* Reads a Hugging Face tokenizer.json with a BertNormalizer, BertPreTokenizer and WordPiece model, at most
- * one special token before and one after the text (either may be missing), and added tokens that are
- * matched before normalisation. SR_ERR_FORMAT for what is damaged, SR_ERR_UNSUPPORTED for another kind,
- * naming what it found, SR_ERR_LIMIT for a file above 64 MB or with more than 2 MB beside its vocabulary.
- * The file's own truncation and padding are not read: lengths are the caller's. */
+/* Reads a Hugging Face tokenizer.json with a BertNormalizer, BertPreTokenizer and WordPiece model,
+ * at most one special token before and one after the text (either may be missing), and added tokens
+ * that are matched before normalisation. SR_ERR_FORMAT for what is damaged, SR_ERR_UNSUPPORTED for
+ * another kind, naming what it found, SR_ERR_LIMIT for a file above 64 MB or with more than 2 MB
+ * beside its vocabulary. The file's own truncation and padding are not read: lengths are the
+ * caller's. */
 sr_status sri_tokenizer_open(const char *path, sri_tokenizer **tokenizer, sr_error *error);
 void sri_tokenizer_close(sri_tokenizer **tokenizer);
 
 /* One more than the largest id that sri_tokenize() can give. */
 size_t sri_tokenizer_vocabulary(const sri_tokenizer *tokenizer);
 
-/* Tokenises `prefix` and `text` as the one string they make (a word, a character or a special token may
- * span the border), with the special tokens around, writing at most `capacity` (>= 2) ids. What is not
- * UTF-8 counts as U+FFFD. The ids are those of the `tokenizers` package. What does not fit is left out before the last special token, and `*truncated`
- * (NULL is allowed) says whether something was. Reads no further than it must, allocates nothing and
- * cannot fail. Returns the number of ids. */
+/* Tokenises `prefix` and `text` as the one string they make (a word, a character or a special token
+ * may span the border), with the special tokens around, writing at most `capacity` (>= 2) ids. What
+ * is not UTF-8 counts as U+FFFD. The ids are those of the `tokenizers` package. What does not fit
+ * is left out before the last special token, and `*truncated` (NULL is allowed) says whether
+ * something was. Reads no further than it must, allocates nothing and cannot fail. Returns the
+ * number of ids. */
 size_t sri_tokenize(const sri_tokenizer *tokenizer, sr_str prefix, sr_str text, int32_t *ids, size_t capacity,
                     bool *truncated);
 

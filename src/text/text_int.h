@@ -1,5 +1,6 @@
 /*
- * text_int.h - what the files of src/text share: character tables, pieces and the tokenizer's inside.
+ * text_int.h - what the files of src/text share: character tables, pieces and the tokenizer's
+ * inside.
  */
 #ifndef SRI_TEXT_INT_H
 #define SRI_TEXT_INT_H
@@ -50,8 +51,8 @@ static inline sri_unicode_record sri_char_record(uint32_t c) {
 
 #define SRI_DECOMPOSITION_MAX 4
 
-/* Writes the canonical decomposition of a character that has SRI_CHAR_DECOMPOSES, without those marks
- * that strip_accents removes and that are no starters. Returns its length, which may be 0. */
+/* Writes the canonical decomposition of a character that has SRI_CHAR_DECOMPOSES, without those
+ * marks that strip_accents removes and that are no starters. Returns its length, which may be 0. */
 size_t sri_char_decompose(uint32_t c, uint32_t out[SRI_DECOMPOSITION_MAX]);
 
 /* Writes the lower case of a character that has SRI_CHAR_LOWERS. Returns its length, 1 or 2. */
@@ -62,8 +63,9 @@ size_t sri_utf8_put(uint32_t c, char *out);
 
 /* ---- Pieces (pieces.c): the vocabulary as a hash table --------------------------------------------- */
 
-/* 16 bytes, so that four share a cache line. A piece of up to 8 bytes is its own key, compared without
- * another memory access; a longer one is found by its hash and compared with its copy in `tails`. */
+/* 16 bytes, so that four share a cache line. A piece of up to 8 bytes is its own key, compared
+ * without another memory access; a longer one is found by its hash and compared with its copy in
+ * `tails`. */
 typedef struct sri_piece {
     uint64_t key;  /* the bytes, padded with zeros; or the hash */
     uint32_t tail; /* offset in `tails` of length (4 bytes) and bytes; short pieces: unused */
@@ -77,7 +79,8 @@ typedef struct sri_pieces {
     size_t count;
     sri_buffer tails;
     uint64_t seed; /* of this process: a vocabulary cannot be made to collide */
-    /* By continuing and first byte: the lengths that occur, one bit each, bit 63 for all from 63. */
+    /* By continuing and first byte: the lengths that occur, one bit each, bit 63 for all from 63.
+     * */
     uint64_t lengths[2][256];
 } sri_pieces;
 
@@ -86,15 +89,17 @@ typedef struct sri_pieces {
 /* Makes room for `count` pieces; false when memory is short. */
 bool sri_pieces_reserve(sri_pieces *pieces, size_t count);
 
-/* Adds a piece that begins a word, or continues one. `bytes` has `len` > 0 bytes and SRI_PIECE_SLACK
- * readable ones behind them. SR_ERR_INVALID (and no message) when it is there already. */
+/* Adds a piece that begins a word, or continues one. `bytes` has `len` > 0 bytes and
+ * SRI_PIECE_SLACK readable ones behind them. SR_ERR_INVALID (and no message) when it is there
+ * already. */
 sr_status sri_pieces_add(sri_pieces *pieces, const char *bytes, size_t len, bool continuing,
                          uint32_t id);
 
 /* The piece's id, or -1. The same slack is read. */
 int32_t sri_pieces_find(const sri_pieces *pieces, const char *bytes, size_t len, bool continuing);
 
-/* The longest piece that begins `bytes`, or -1; `*used` takes its length. The same slack is read. */
+/* The longest piece that begins `bytes`, or -1; `*used` takes its length. The same slack is read.
+ * */
 int32_t sri_pieces_longest(const sri_pieces *pieces, const char *bytes, size_t len, bool continuing,
                            size_t *used);
 
@@ -115,7 +120,8 @@ typedef struct sri_added_token {
     bool single_word;
 } sri_added_token;
 
-/* What a byte of the text is to the fast path; below SRI_BYTE_OTHER it is part of a word as that byte. */
+/* What a byte of the text is to the fast path; below SRI_BYTE_OTHER it is part of a word as that
+ * byte. */
 enum {
     SRI_BYTE_OTHER = 0x80, /* dropped */
     SRI_BYTE_WHITE,
@@ -146,7 +152,8 @@ typedef struct sri_tokenizer_parts {
     sri_buffer rest; /* the file with arrays and objects of `model` emptied */
 } sri_tokenizer_parts;
 
-/* Splits the file's `text`, which has SRI_PIECE_SLACK readable bytes behind it. The caller frees `rest`. */
+/* Splits the file's `text`, which has SRI_PIECE_SLACK readable bytes behind it. The caller frees
+ * `rest`. */
 sr_status sri_tokenizer_split(const char *path, sr_str text, sri_tokenizer_parts *parts,
                               sr_error *error);
 

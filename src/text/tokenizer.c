@@ -1,15 +1,16 @@
 /*
  * tokenizer.c - BERT tokenisation: text in, ids out, in one pass and without memory of its own.
  *
- * The reference implementation runs over the text once for each step (added tokens, cleaning, ideographs,
- * accents, case, splitting, pieces) and keeps a string each time. Here each character goes through all
- * steps at once and ends in a buffer of one word, which is cut into pieces where the word ends. Two things
- * look beyond one character. Canonical ordering of marks: those that accent stripping leaves are never
- * white space nor punctuation, so they are put in order inside the word. Words longer than the model's
- * limit: they are [UNK] whatever they hold, so that only their end is looked for.
+ * The reference implementation runs over the text once for each step (added tokens, cleaning,
+ * ideographs, accents, case, splitting, pieces) and keeps a string each time. Here each character
+ * goes through all steps at once and ends in a buffer of one word, which is cut into pieces where
+ * the word ends. Two things look beyond one character. Canonical ordering of marks: those that
+ * accent stripping leaves are never white space nor punctuation, so they are put in order inside
+ * the word. Words longer than the model's limit: they are [UNK] whatever they hold, so that only
+ * their end is looked for.
  *
- * ASCII goes past all that by a table of 256 entries per tokenizer, in which cleaning, case and splitting
- * are settled beforehand.
+ * ASCII goes past all that by a table of 256 entries per tokenizer, in which cleaning, case and
+ * splitting are settled beforehand.
  *
  * Threads: a tokenizer never changes after open; a call's state lives on its stack.
  */
@@ -50,7 +51,8 @@ static inline void emit(state *s, int32_t id) {
         s->truncated = true;
 }
 
-/* Ids beyond the room are found but not kept: only the last piece tells whether the word is [UNK]. */
+/* Ids beyond the room are found but not kept: only the last piece tells whether the word is [UNK].
+ * */
 static void emit_pieces(state *s) {
     const sri_tokenizer *t = s->tokenizer;
     size_t first = s->count;
@@ -101,12 +103,16 @@ static void append(state *s, uint32_t c, uint8_t rank) {
         s->len = SRI_MAX(s->len, 1); /* a limit of 0 characters makes every word too long */
         return;
     }
+    s->chars++;
+    if (rank == 0) {
+        s->len += sri_utf8_put(c, s->word + s->len);
+        return;
+    }
     char bytes[4];
-    size_t length = sri_utf8_put(c, bytes), place = rank == 0 ? s->len : place_of_mark(s, rank);
+    size_t length = sri_utf8_put(c, bytes), place = place_of_mark(s, rank);
     memmove(s->word + place + length, s->word + place, s->len - place);
     memcpy(s->word + place, bytes, length);
     s->len += length;
-    s->chars++;
 }
 
 static void split(state *s, uint32_t c, uint8_t rank) {
@@ -208,8 +214,8 @@ static bool is_word(int32_t c) {
     return c >= 0 && (sri_char_record((uint32_t)c).flags & SRI_CHAR_WORD) != 0;
 }
 
-/* Takes an added token that begins here. One that stands in a word where it must not is text, and no
- * other is looked for within it. */
+/* Takes an added token that begins here. One that stands in a word where it must not is text, and
+ * no other is looked for within it. */
 static bool take_added(state *s, bool at_start) {
     const sri_tokenizer *t = s->tokenizer;
     for (size_t i = 0; i < t->added_count; i++) {

@@ -1,9 +1,9 @@
 /*
  * tokenizer_file.c - opens a tokenizer.json: settings, added tokens and special tokens, by Jansson.
  *
- * Only what BERT-like models have is understood. A setting that would change ids and is not understood
- * is refused by name rather than passed over: ids that are nearly right are worse than none.
- * `truncation` and `padding` are not read: sri_tokenize() is told its capacity.
+ * Only what BERT-like models have is understood. A setting that would change ids and is not
+ * understood is refused by name rather than passed over: ids that are nearly right are worse than
+ * none. `truncation` and `padding` are not read: sri_tokenize() is told its capacity.
  */
 #include "text/text_int.h"
 
@@ -189,8 +189,8 @@ static sr_status read_processor(opening *o, const json_t *root) {
 
 /* ---- Added tokens ------------------------------------------------------------------------------------- */
 
-/* lstrip and rstrip take white space along, which separates words and gives no ids either way; only a
- * content that itself has white space at an edge could tell the difference. */
+/* lstrip and rstrip take white space along, which separates words and gives no ids either way; only
+ * a content that itself has white space at an edge could tell the difference. */
 static bool edge_is_white(sr_str content) {
     const char *last = content.data + content.len, *first = content.data;
     do last--;

@@ -1,12 +1,12 @@
 /*
  * tokenizer_scan.c - finds and reads the vocabulary in a tokenizer.json.
  *
- * The vocabulary is nearly all of the file: 30,522 of BERT's entries in 700 kB. As a tree of Jansson's it
- * costs 10 ms and 4 MB, several times what all else costs at start, and a hostile file could make it cost
- * a hundred times its own size. So the file is split first: the arrays and objects of `model` are cut
- * out, Jansson reads the little that is left, and the vocabulary is read here, in place, by a reader that
- * knows only objects of strings and whole numbers. What is cut out and not the vocabulary belongs to
- * models that are refused.
+ * The vocabulary is nearly all of the file: 30,522 of BERT's entries in 700 kB. As a tree of
+ * Jansson's it costs 10 ms and 4 MB, several times what all else costs at start, and a hostile file
+ * could make it cost a hundred times its own size. So the file is split first: the arrays and
+ * objects of `model` are cut out, Jansson reads the little that is left, and the vocabulary is read
+ * here, in place, by a reader that knows only objects of strings and whole numbers. What is cut out
+ * and not the vocabulary belongs to models that are refused.
  */
 #include "text/text_int.h"
 
@@ -190,8 +190,8 @@ static int32_t hex4(const char *at, const char *end) {
     return value;
 }
 
-/* The character of the \u escape whose digits begin at `*at`, which moves past it; 0 for a wrong one,
- * which NUL and half a surrogate pair are too. */
+/* The character of the \u escape whose digits begin at `*at`, which moves past it; 0 for a wrong
+ * one, which NUL and half a surrogate pair are too. */
 static uint32_t take_unicode_escape(const char **at, const char *end) {
     int32_t first = hex4(*at, end);
     if (first < 0) return 0;
@@ -284,7 +284,8 @@ static sr_status take_id(vocabulary *v, uint32_t *id) {
     return SR_OK;
 }
 
-/* A piece that begins with the prefix may still begin a word too, where the prefix is such that words can. */
+/* A piece that begins with the prefix may still begin a word too, where the prefix is such that
+ * words can. */
 static sr_status add(vocabulary *v, sr_str text, uint32_t id) {
     if (v->pieces->count >= 2 * SRI_VOCABULARY_MAX)
         return sri_fail(v->scan.error, SR_ERR_LIMIT, v->scan.path,

@@ -1,13 +1,16 @@
 /*
- * unicode.c - decomposition and lower case of single characters, by binary search in the generated tables.
+ * unicode.c - decomposition and lower case of single characters, by binary search in the generated
+ * tables.
  *
- * Only characters whose flags promise an entry come here, so that the search is no cost to the others.
+ * Only characters whose flags promise an entry come here, so that the search is no cost to the
+ * others.
  */
 #include "text/text_int.h"
 
 enum { HANGUL = 0xAC00, HANGUL_END = 0xD7A4, LEADS = 0x1100, VOWELS = 0x1161, TAILS = 0x11A7 };
 
-/* Syllables are arithmetic (The Unicode Standard, 3.12); the generator has checked that the oracle agrees. */
+/* Syllables are arithmetic (The Unicode Standard, 3.12); the generator has checked that the oracle
+ * agrees. */
 static size_t decompose_hangul(uint32_t c, uint32_t *out) {
     uint32_t syllable = c - HANGUL;
     out[0] = LEADS + syllable / 588;

@@ -1,9 +1,9 @@
 /*
  * utf8.c - decoding and checking UTF-8.
  *
- * One decoder serves all: it reads the longest prefix of a well-formed sequence, and where that prefix is
- * not a whole character it stands for one U+FFFD. That is Unicode's "maximal subpart" practice, and what
- * Python does. Runs of ASCII are skipped 8 bytes at a time.
+ * One decoder serves all: it reads the longest prefix of a well-formed sequence, and where that
+ * prefix is not a whole character it stands for one U+FFFD. That is Unicode's "maximal subpart"
+ * practice, and what Python does. Runs of ASCII are skipped 8 bytes at a time.
  */
 #include "text/text_int.h"
 
