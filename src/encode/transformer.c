@@ -13,6 +13,7 @@
 
 #include <limits.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Enough rows to make reading a layer's weights from cache cheap beside multiplying them. */
@@ -236,11 +237,10 @@ static sr_status open_files(transformer *t, const sr_encoder_options *options,
 
 static void name_after_directory(const char *directory, char *name, size_t capacity) {
     char real[PATH_MAX];
-    size_t len = strlen(directory);
-    snprintf(real, sizeof real, "%s", directory);
-    while (len > 1 && real[len - 1] == '/') real[--len] = '\0';
-    const char *slash = strrchr(real, '/');
-    snprintf(name, capacity, "%s", slash == NULL || slash[1] == '\0' ? real : slash + 1);
+    const char *path = realpath(directory, real) == NULL ? directory : real;
+    const char *slash = strrchr(path, '/');
+    const char *last = slash == NULL || slash[1] == '\0' ? path : slash + 1;
+    snprintf(name, capacity, "%.*s", (int)capacity - 1, last);
 }
 
 static sr_status verify(sr_encoder *encoder, sr_error *error) {
