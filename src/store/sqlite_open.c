@@ -42,6 +42,55 @@ static const char schema[] =
 
 _Static_assert(APPLICATION_ID == 1397895217 && SRI_STORE_SCHEMA == 1, "as in the schema");
 
+/* ---- The connection ------------------------------------------------------------------------------- */
+
+static sr_status configure(sqlite_store *store, sr_error *error) {
+    sqlite3_busy_timeout(store->db, BUSY_MILLISECONDS);
+    /* A hostile file must not run anything of its own. */
+    sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+    sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+    sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    return sri_sqlite_run(
+        store,
+        "PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8000;"
+        "PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY",
+        "set up", error);
+}
+
+/* `path` so that SQLite takes it for a file's name whatever it begins with; as a URI when `immutable`. */
+static bool append_name(sri_buffer *name, const char *path, bool immutable) {
+    bool enough = true;
+    if (immutable) enough = sri_buffer_append_str(name, "file:");
+    if (path[0] != '/') enough = enough && sri_buffer_append_str(name, "./");
+    for (const char *c = path; *c != '\0' && enough; c++) {
+        if (immutable && strchr("%?#", *c) != NULL)
+            enough = sri_buffer_format(name, "%%%02X", (unsigned)*c);
+        else
+            enough = sri_buffer_append(name, c, 1);
+    }
+    if (immutable) enough = enough && sri_buffer_append_str(name, "?immutable=1");
+    return enough && sri_buffer_append(name, "", 1);
+}
+
+static sr_status open_connection(sqlite_store *store, int mode, bool immutable, sr_error *error) {
+    sri_buffer name = {0};
+    int result = SQLITE_NOMEM;
+    if (append_name(&name, store->path, immutable))
+        result = sqlite3_open_v2(name.data, &store->db,
+                                 mode | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
+                                     SQLITE_OPEN_PRIVATECACHE | (immutable ? SQLITE_OPEN_URI : 0),
+                                 NULL);
+    sri_buffer_free(&name);
+    if (result != SQLITE_OK) return sri_sqlite_fail(store, result, "open database", error);
+    return configure(store, error);
+}
+
+static void close_connection(sqlite_store *store) {
+    sqlite3_close(store->db);
+    store->db = NULL;
+}
+
 /* ---- What the file is --------------------------------------------------------------------------- */
 
 typedef enum file_kind { FILE_MISSING, FILE_EMPTY, FILE_OURS, FILE_BLANK_DATABASE } file_kind;
@@ -114,13 +163,10 @@ static sr_status check_blank(const char *path, const file_head *head, sr_error *
         return another_program(path, error);
     sqlite_store probe = {.path = (char *)(uintptr_t)path};
     int64_t tables = 0;
-    int result = sqlite3_open_v2(path, &probe.db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
-    sr_status code = SR_OK;
-    if (result != SQLITE_OK)
-        code = sri_sqlite_fail(&probe, result, "open database", error);
-    else
+    sr_status code = open_connection(&probe, SQLITE_OPEN_READONLY, false, error);
+    if (code == SR_OK)
         code = sri_sqlite_integer(&probe, "SELECT count(*) FROM sqlite_master", &tables, error);
-    sqlite3_close(probe.db);
+    close_connection(&probe);
     if (code == SR_OK && tables > 0) code = another_program(path, error);
     return code;
 }
@@ -181,54 +227,7 @@ static sr_status examine(const char *path, unsigned flags, file_kind *kind, sr_e
     return SR_OK;
 }
 
-/* ---- The connection ------------------------------------------------------------------------------- */
-
-static sr_status configure(sqlite_store *store, sr_error *error) {
-    sqlite3_busy_timeout(store->db, BUSY_MILLISECONDS);
-    /* A hostile file must not run anything of its own. */
-    sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
-    sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
-    sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    return sri_sqlite_run(
-        store,
-        "PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8000;"
-        "PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY",
-        "set up", error);
-}
-
-/* `path` so that SQLite takes it for a file's name whatever it begins with; as a URI when `immutable`. */
-static bool append_name(sri_buffer *name, const char *path, bool immutable) {
-    bool enough = true;
-    if (immutable) enough = sri_buffer_append_str(name, "file:");
-    if (path[0] != '/') enough = enough && sri_buffer_append_str(name, "./");
-    for (const char *c = path; *c != '\0' && enough; c++) {
-        if (immutable && strchr("%?#", *c) != NULL)
-            enough = sri_buffer_format(name, "%%%02X", (unsigned)*c);
-        else
-            enough = sri_buffer_append(name, c, 1);
-    }
-    if (immutable) enough = enough && sri_buffer_append_str(name, "?immutable=1");
-    return enough && sri_buffer_append(name, "", 1);
-}
-
-static sr_status open_connection(sqlite_store *store, int mode, bool immutable, sr_error *error) {
-    sri_buffer name = {0};
-    int result = SQLITE_NOMEM;
-    if (append_name(&name, store->path, immutable))
-        result = sqlite3_open_v2(name.data, &store->db,
-                                 mode | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
-                                     SQLITE_OPEN_PRIVATECACHE | (immutable ? SQLITE_OPEN_URI : 0),
-                                 NULL);
-    sri_buffer_free(&name);
-    if (result != SQLITE_OK) return sri_sqlite_fail(store, result, "open database", error);
-    return configure(store, error);
-}
-
-static void close_connection(sqlite_store *store) {
-    sqlite3_close(store->db);
-    store->db = NULL;
-}
+/* ---- An existing database ------------------------------------------------------------------------- */
 
 /* Makes the first access to the file. */
 static sr_status read_application(sqlite_store *store, int64_t *application, sr_error *error) {

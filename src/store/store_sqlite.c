@@ -88,7 +88,9 @@ static const char *const statement_texts[STATEMENTS] = {
     [ADD_UTTERANCE] = "INSERT INTO utterances (id, route, text) VALUES (?1, ?2, ?3)",
     [REMOVE_UTTERANCE] = "DELETE FROM utterances WHERE id = ?1",
     [MOVE_UTTERANCE] = "UPDATE utterances SET id = ?2 WHERE id = ?1",
-    [ADD_VECTOR] = "INSERT INTO vectors (utterance, model, vector) VALUES (?1, ?2, ?3)",
+    /* Two processes may encode the same utterances anew at the same time. */
+    [ADD_VECTOR] = "INSERT INTO vectors (utterance, model, vector) VALUES (?1, ?2, ?3)"
+                   " ON CONFLICT (utterance, model) DO UPDATE SET vector = excluded.vector",
     [GET_META] = "SELECT value FROM meta WHERE key = ?1",
     [SET_META] = "UPDATE meta SET value = ?2 WHERE key = ?1",
     [BEGIN_WRITE] = "BEGIN IMMEDIATE",

@@ -397,6 +397,39 @@ static void another_model_is_never_mixed_in(void **state) {
     sr_encoder_close(&other);
 }
 
+static int reencode_too(void *user, uint64_t done, uint64_t total) {
+    (void)done, (void)total;
+    fixture *self = user;
+    toy own = {.salt = 5};
+    sr_encoder *encoder = toy_open(&own, "other");
+    sr_router *router = toy_router(self->path, encoder, SR_OPEN_REENCODE);
+    assert_int_equal(toy_put(router, "late", "arrival", SR_PUT_REPLACE, NULL, NULL), SR_OK);
+    sr_router_close(&router);
+    sr_encoder_close(&encoder);
+    return 0;
+}
+
+/* While one process encodes anew, another does the same and adds a route. */
+static void encoding_anew_in_two_processes_ends_well(void **state) {
+    fixture *self = *state;
+    make_table(self);
+    toy other_toy = {.salt = 5};
+    sr_encoder *other = toy_open(&other_toy, "other");
+    sr_options options = {.size = sizeof options,
+                          .database = self->path,
+                          .encoder = other,
+                          .flags = SR_OPEN_REENCODE,
+                          .progress = reencode_too,
+                          .progress_user = self};
+    sr_router *router;
+    sr_error error = {0};
+    if (sr_router_open(&options, &router, &error) != SR_OK) fail_msg("%s", error.message);
+    toy_assert_table(router, "greeting:hello|good morning;parting:good bye;late:arrival;");
+    assert_int_equal(sr_router_verify(router, NULL), SR_OK);
+    sr_router_close(&router);
+    sr_encoder_close(&other);
+}
+
 static void a_lazy_router_needs_no_model_for_what_needs_no_vectors(void **state) {
     fixture *self = *state;
     make_table(self);
@@ -525,6 +558,7 @@ int main(void) {
         WITH_FILES(verify_finds_what_is_wrong),
         WITH_FILES(a_vector_of_another_length_is_refused),
         WITH_FILES(another_model_is_never_mixed_in),
+        WITH_FILES(encoding_anew_in_two_processes_ends_well),
         WITH_FILES(a_lazy_router_needs_no_model_for_what_needs_no_vectors),
         WITH_FILES(a_lazy_router_in_memory_keeps_what_came_before_the_model),
         WITH_FILES(a_router_sees_what_another_wrote_before_it_writes),
