@@ -203,8 +203,8 @@ def main():
  * unicode_tables.c - what the tokenizer knows of every code point.
  * Written by tools/make_tokenizer_tables.py from the behaviour of tokenizers {tokenizers.__version__}; do not edit.
  *
- * Properties stand in a table of three stages: 4,096 code points share a block of 64 pages, 64 share a
- * page, whose entries number a record of flags and rank.
+ * Properties stand in a table of three stages: 4,096 code points share a block of 64 pages, 64
+ * share a page, whose entries number a record of flags and rank.
  */
 #include "text/text_int.h"
 
