@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import time
 
 import pytest
@@ -48,19 +49,20 @@ def test_the_program_in_c(tmp_path):
 
 
 def test_a_start_is_quick_and_small(support):
-    support.run("route", "warm up")
+    with open(PROGRAM, "rb") as file:
+        if b"__asan_init" in file.read():
+            pytest.skip("a program with sanitizers is neither")
     times = []
-    for _ in range(5):
+    while len(times) < 30 and min(times, default=1) >= 0.15:  # other work may be on this machine
         began = time.monotonic()
         support.run("route", "How do I get my money back?")
         times.append(time.monotonic() - began)
-    limit = 1.5 if "b_sanitize" in os.environ.get("MESON_ARGS", "") else 0.15
-    assert min(times) < limit, times
-    done = subprocess.run(["/usr/bin/env", "python3", "-c",
-                           "import resource,subprocess,sys;subprocess.run(sys.argv[1:],check=True,stdout=2);"
-                           "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)", PROGRAM, "route", "money"],
-                          cwd=support.directory, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 130 * 1024
+    assert min(times) < 0.15, times
+    code = ("import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=2);"
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+    done = subprocess.run([sys.executable, "-c", code, PROGRAM, "route", "money"], cwd=support.directory,
+                          capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 130 * 1024  # KiB, on Linux
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="there is no groff")
