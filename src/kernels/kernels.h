@@ -91,12 +91,12 @@ typedef struct sri_attention {
     float *scratch;
 } sri_attention;
 
-#define SRI_ATTEND_ROWS 4
+#define SRI_ATTEND_ROWS 8
 
 /* Keys transposed [width, t16], then scores of SRI_ATTEND_ROWS rows [t16], t16 = t rounded up to
  * 16. */
 static inline size_t sri_attend_scratch(size_t t, size_t width) {
-    return sri_round_up(t, 16) * (width + SRI_ATTEND_ROWS);
+    return sri_round_up(t, 16) * (sri_round_up(width, 16) + SRI_ATTEND_ROWS);
 }
 
 typedef void sri_attend_fn(const sri_attention *attention);

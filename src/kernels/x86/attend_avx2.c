@@ -3,7 +3,7 @@
  */
 #include "kernels/x86/math_avx2.h"
 
-enum { ROWS = SRI_ATTEND_ROWS };
+enum { ROWS = 4 };
 
 static void transpose_keys(const sri_attention *a, size_t padded, float *keys) {
     for (size_t d = 0; d < a->width; d++) {

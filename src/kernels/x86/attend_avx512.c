@@ -2,20 +2,59 @@
  * attend_avx512.c - attention of one head with AVX-512.
  *
  * Keys are transposed once, so that one register holds the scores of 16 keys and every sum runs
- * over the head's width in order. Four rows of queries go together: a load of keys or values then
- * serves four multiplications. At the end of the text the last row stands in for missing ones, and
+ * over the head's width in order. Eight rows of queries go together: a load of keys or values then
+ * serves eight multiplications. At the end of the text the last row stands in for missing ones, and
  * is stored once.
  */
 #include "kernels/x86/math_avx512.h"
 
 enum { ROWS = SRI_ATTEND_ROWS };
 
-static void transpose_keys(const sri_attention *a, size_t padded, float *keys) {
-    for (size_t d = 0; d < a->width; d++) {
-        float *row = keys + d * padded;
-        for (size_t j = 0; j < a->t; j++) row[j] = a->k[j * a->stride + d];
-        for (size_t j = a->t; j < padded; j++) row[j] = 0;
+/* out[d * stride + j] = rows[j][d] for 16 rows of 16: pairs, fours, then quarters of registers change
+ * places. */
+SRI_INLINE void transpose16(const __m512 rows[16], float *out, size_t stride) {
+    __m512 a[16], b[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        a[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+        a[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
     }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16;
+         i += 4) { /* b[i + c] holds column c of each quarter, of rows i to i + 3 */
+        __m512d low0 = _mm512_castps_pd(a[i]), low1 = _mm512_castps_pd(a[i + 2]);
+        __m512d high0 = _mm512_castps_pd(a[i + 1]), high1 = _mm512_castps_pd(a[i + 3]);
+        b[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(low0, low1));
+        b[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low0, low1));
+        b[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high0, high1));
+        b[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high0, high1));
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        __m512 low = _mm512_shuffle_f32x4(b[c], b[c + 4], 0x44);
+        __m512 low_next = _mm512_shuffle_f32x4(b[c + 8], b[c + 12], 0x44);
+        __m512 high = _mm512_shuffle_f32x4(b[c], b[c + 4], 0xEE);
+        __m512 high_next = _mm512_shuffle_f32x4(b[c + 8], b[c + 12], 0xEE);
+        float *column = out + (size_t)c * stride;
+        _mm512_storeu_ps(column, _mm512_shuffle_f32x4(low, low_next, 0x88));
+        _mm512_storeu_ps(column + 4 * stride, _mm512_shuffle_f32x4(low, low_next, 0xDD));
+        _mm512_storeu_ps(column + 8 * stride, _mm512_shuffle_f32x4(high, high_next, 0x88));
+        _mm512_storeu_ps(column + 12 * stride, _mm512_shuffle_f32x4(high, high_next, 0xDD));
+    }
+}
+
+/* keys [width rounded up to 16, padded]; zeros beyond the text and beyond the width. */
+static void transpose_keys(const sri_attention *a, size_t padded, float *keys) {
+    for (size_t j = 0; j < a->t; j += 16)
+        for (size_t d = 0; d < a->width; d += 16) {
+            __mmask16 mask = sri_mask16(a->width - d);
+            __m512 rows[16];
+#pragma GCC unroll 16
+            for (size_t r = 0; r < 16; r++)
+                rows[r] = j + r < a->t ? _mm512_maskz_loadu_ps(mask, a->k + (j + r) * a->stride + d)
+                                       : _mm512_setzero_ps();
+            transpose16(rows, keys + d * padded + j, padded);
+        }
 }
 
 static void score(const sri_attention *a, const float *const q[ROWS], const float *keys,
@@ -62,15 +101,17 @@ static void weigh(const sri_attention *a, const float *weights, size_t padded,
                 sums[r] = _mm512_fmadd_ps(_mm512_set1_ps(weights[(size_t)r * padded + j]), value,
                                           sums[r]);
         }
-        for (int r = 0; r < rows; r++)
-            _mm512_mask_storeu_ps(a->out + (row + (size_t)r) * a->out_stride + d, mask,
-                                  _mm512_mul_ps(sums[r], _mm512_set1_ps(inverse[r])));
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; r++)
+            if (r < rows)
+                _mm512_mask_storeu_ps(a->out + (row + (size_t)r) * a->out_stride + d, mask,
+                                      _mm512_mul_ps(sums[r], _mm512_set1_ps(inverse[r])));
     }
 }
 
 static void attend(const sri_attention *a) {
     size_t padded = sri_round_up(a->t, 16);
-    float *keys = a->scratch, *scores = keys + a->width * padded;
+    float *keys = a->scratch, *scores = keys + sri_round_up(a->width, 16) * padded;
     transpose_keys(a, padded, keys);
     for (size_t row = 0; row < a->rows; row += ROWS) {
         const float *q[ROWS];
