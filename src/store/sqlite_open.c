@@ -258,7 +258,8 @@ static sr_status open_existing(sqlite_store *store, unsigned flags, sr_error *er
                                 log_cannot_be_made(store);
         return SR_OK;
     }
-    int result = store->db == NULL ? SQLITE_NOMEM : sqlite3_errcode(store->db);
+    /* The connection reports extended codes; the kind is in the low byte. */
+    int result = store->db == NULL ? SQLITE_NOMEM : sqlite3_errcode(store->db) & 0xFF;
     close_connection(store);
     if (result != SQLITE_CANTOPEN && result != SQLITE_READONLY) {
         if (error != NULL) *error = first;
