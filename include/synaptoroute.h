@@ -74,7 +74,7 @@ typedef enum sr_status {
     SR_ERR_IO = 3,        /* the operating system failed a read or a write */
     SR_ERR_NO_MEMORY = 4,
     SR_ERR_FORMAT = 5,       /* a file is not what it should be, or is damaged */
-    SR_ERR_LIMIT = 6,        /* something is larger than its stated maximum */
+    SR_ERR_LIMIT = 6,        /* something is larger than its stated maximum (see Limits) */
     SR_ERR_MODEL = 7,        /* the stored vectors are another model's; see SR_OPEN_REENCODE */
     SR_ERR_DATABASE = 8,     /* the database is another program's, or of a newer schema */
     SR_ERR_READ_ONLY = 9,    /* the database cannot be written */
@@ -159,7 +159,8 @@ typedef enum sr_encoder_kind {
 
 /* A caller's encoder: writes `n` vectors of `dimension` floats to `out`, row by row. They need not
  * be normalised; the library does that. Returns 0, or another value that makes the call fail with
- * SR_ERR_CALLBACK. Called on the thread that encodes, one call at a time per encoder. */
+ * SR_ERR_CALLBACK. Called on the thread that encodes, one call at a time per encoder; it must not
+ * change the table of a router that uses it. */
 typedef int sr_encode_fn(void *user, const sr_str *texts, size_t n, float *out);
 
 typedef struct sr_encoder_options {
@@ -244,7 +245,7 @@ SR_API void sr_router_close(sr_router **router);
 
 typedef enum sr_threshold_kind {
     SR_THRESHOLD_AUTO = 0,      /* fitted where the table allows it; until then cosine 0.60 */
-    SR_THRESHOLD_COSINE = 1,    /* -1 to 1: the cosine of the best utterance */
+    SR_THRESHOLD_COSINE = 1,    /* -1 to 1: the best utterance's cosine, give or take 1e-6 */
     SR_THRESHOLD_CONFIDENCE = 2 /* 0 to 1: the confidence of the decision */
 } sr_threshold_kind;
 
@@ -417,7 +418,7 @@ typedef struct sr_decisions sr_decisions; /* opaque; holds all that its decision
 
 /* Decides `n` texts against one state of the table; `options` may be NULL. Blank texts and an empty
  * table are answers (SR_REASON_EMPTY_TEXT, SR_REASON_EMPTY_TABLE), not failures. Blocks until done,
- * computing on the encoder's threads. */
+ * computing on up to the router's `threads` threads. */
 SR_API SR_MUST_CHECK sr_status sr_decide(sr_router *router, const sr_str *texts, size_t n,
                                          const sr_decide_options *options, sr_decisions **decisions,
                                          sr_error *error);
