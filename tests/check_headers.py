@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Checks that every header compiles alone, and the public one as strict C99 and as C++; prints TAP.
+"""Checks that every header compiles alone, the public one as strict C99 and as C++, and README.md's program; prints TAP.
 
     check_headers.py ROOT COMPILER [ARGUMENT...]
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,11 +37,16 @@ def foreign(path, target):
         os.sep + "arm" + os.sep in path and not target.startswith(("aarch64", "arm")))
 
 
-def compiles(root, compiler, header, language, flags):
-    """The compiler's complaints about a file that holds nothing but the header, "" when there are none."""
+def readme_program(root):
+    with open(os.path.join(root, "README.md"), encoding="utf-8") as file:
+        return "\n".join(re.findall(r"^```c\n(.*?)^```", file.read(), flags=re.S | re.M))
+
+
+def compiles(root, compiler, source, language, flags):
+    """The compiler's complaints about a source text, "" when there are none."""
     command = compiler + ["-x", language, "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function",
                           *flags, "-I", os.path.join(root, "include"), "-"]
-    run = subprocess.run(command, input=f'#include "{header}"\n', text=True, capture_output=True)
+    run = subprocess.run(command, input=source, text=True, capture_output=True)
     return "" if run.returncode == 0 else run.stderr or "the compiler failed without a word"
 
 
@@ -49,9 +55,11 @@ def main():
     inner = ["-std=gnu11", "-D_GNU_SOURCE", "-I", os.path.join(root, "src")]
     public = os.path.join(root, "include", "synaptoroute.h")
     target = subprocess.run(compiler + ["-dumpmachine"], text=True, capture_output=True).stdout
-    checks = [(os.path.relpath(h, root) + " compiles alone", compiler, h, "c", inner + own_flags(h))
+    alone = '#include "{}"\n'.format
+    checks = [(os.path.relpath(h, root) + " compiles alone", compiler, alone(h), "c", inner + own_flags(h))
               for h in headers(root) if not foreign(h, target)]
-    checks.append(("the public header is strict C99", compiler, public, "c", ["-std=c99", "-pedantic"]))
+    checks.append(("the public header is strict C99", compiler, alone(public), "c", ["-std=c99", "-pedantic"]))
+    checks.append(("README.md's program compiles", compiler, readme_program(root), "c", ["-std=c11"]))
     cplusplus = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     print(f"1..{len(checks) + 1}")
     failed = False
@@ -65,7 +73,7 @@ def main():
     if cplusplus is None:
         print(f"ok {number} - {name} # SKIP there is no C++ compiler")
         return 1 if failed else 0
-    faults = compiles(root, [cplusplus], public, "c++", ["-std=c++11", "-pedantic"])
+    faults = compiles(root, [cplusplus], alone(public), "c++", ["-std=c++11", "-pedantic"])
     print(f"{'not ok' if faults else 'ok'} {number} - {name}")
     for line in faults.splitlines()[:20]:
         print(f"# {line}")
