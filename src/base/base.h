@@ -183,4 +183,26 @@ int sri_pool_threads(const sri_pool *pool);
  * called by a task. */
 void sri_pool_run(sri_pool *pool, sri_task_fn *function, void *job, size_t count);
 
+/* ---- Team (team.c): several threads on one short piece of work ------------------------------- */
+
+typedef struct sri_team sri_team;
+
+/* Runs chunk `chunk` of a phase. */
+typedef void sri_chunk_fn(void *job, size_t chunk);
+/* Leads a piece of work on slot `slot` of the pool; its phases go through sri_team_run(). */
+typedef void sri_lead_fn(void *job, sri_team *team, int slot);
+
+/* Calls `lead` once and returns when it has returned. Workers of the pool that are idle meanwhile
+ * help with its phases; where none is, the leader does all alone and loses next to nothing. Helpers
+ * spin between phases, so the work should be short (below some milliseconds), and they leave when
+ * another caller wants their slot. */
+void sri_pool_lead(sri_pool *pool, sri_lead_fn *lead, void *job);
+
+/* Runs chunks 0 to count - 1, at most 65535, on whoever is there, and returns when all are done.
+ * `team` may be NULL: they run here, in order. */
+void sri_team_run(sri_team *team, sri_chunk_fn *function, void *job, size_t count);
+
+/* Whether a caller waits for a slot of the pool. */
+bool sri_pool_wanted(const sri_pool *pool);
+
 #endif

@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 typedef struct job {
     sri_task_fn *function;
@@ -27,6 +28,7 @@ struct sri_pool {
     job *oldest, *newest;    /* jobs with tasks not yet begun */
     int threads, workers, free_count;
     bool closing;
+    atomic_int waiting; /* callers that found no free slot */
     int *free_slots;
     pthread_t *handles;
 };
@@ -83,16 +85,24 @@ void sri_pool_run(sri_pool *pool, sri_task_fn *function, void *argument, size_t 
     append_job(pool, &own);
     if (count > 1) pthread_cond_broadcast(&pool->work);
     while (own.done < count) {
-        if (own.next < count && pool->free_count > 0)
+        if (own.next < count && pool->free_count > 0) {
             run_next(pool, &own);
-        else
-            pthread_cond_wait(&pool->progress, &pool->mutex);
+            continue;
+        }
+        bool starved = own.next < count;
+        if (starved) atomic_fetch_add(&pool->waiting, 1);
+        pthread_cond_wait(&pool->progress, &pool->mutex);
+        if (starved) atomic_fetch_sub(&pool->waiting, 1);
     }
     /* The slot just given back may be what another caller, or a worker with another's job, waits
      * for. */
     pthread_cond_broadcast(&pool->progress);
     if (pool->oldest != NULL) pthread_cond_broadcast(&pool->work);
     pthread_mutex_unlock(&pool->mutex);
+}
+
+bool sri_pool_wanted(const sri_pool *pool) {
+    return atomic_load_explicit(&pool->waiting, memory_order_relaxed) > 0;
 }
 
 int sri_pool_threads(const sri_pool *pool) { return pool->threads; }

@@ -186,6 +186,55 @@ static void pool_runs_every_task_once_for_many_callers(void **state) {
     assert_null(pool);
 }
 
+enum { PHASES = 200, CHUNKS = 37 };
+
+typedef struct {
+    sri_pool *pool;
+    atomic_int counts[PHASES][CHUNKS];
+    int phase;
+    atomic_int leaders;
+} team_work;
+
+static void count_chunk(void *argument, size_t chunk) {
+    team_work *work = argument;
+    atomic_fetch_add(&work->counts[work->phase][chunk], 1);
+}
+
+/* Each phase must see all of the one before. */
+static void lead_phases(void *argument, sri_team *team, int slot) {
+    (void)slot;
+    team_work *work = argument;
+    atomic_fetch_add(&work->leaders, 1);
+    for (work->phase = 0; work->phase < PHASES; work->phase++) {
+        sri_team_run(team, count_chunk, work, CHUNKS);
+        for (int i = 0; i < CHUNKS; i++) assert_int_equal(work->counts[work->phase][i], 1);
+    }
+}
+
+static void *lead_often(void *pool) {
+    for (int round = 0; round < 20; round++) {
+        team_work *work = calloc(1, sizeof *work);
+        sri_pool_lead(pool, lead_phases, work);
+        assert_int_equal(work->leaders, 1);
+        free(work);
+    }
+    return NULL;
+}
+
+static void team_runs_every_chunk_of_every_phase_once(void **state) {
+    (void)state;
+    for (int threads = 1; threads <= 4; threads++) {
+        sri_pool *pool;
+        assert_int_equal(sri_pool_open(threads, &pool, NULL), SR_OK);
+        pthread_t callers[3];
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(pthread_create(&callers[i], NULL, lead_often, pool), 0);
+        for (int i = 0; i < 3; i++) pthread_join(callers[i], NULL);
+        assert_false(sri_pool_wanted(pool));
+        sri_pool_close(&pool);
+    }
+}
+
 static void pool_refuses_a_thread_count_out_of_range(void **state) {
     (void)state;
     sri_pool *pool;
@@ -207,6 +256,7 @@ int main(void) {
         cmocka_unit_test(arena_keeps_what_it_gave),
         cmocka_unit_test(files_that_cannot_be_mapped_are_explained),
         cmocka_unit_test(pool_runs_every_task_once_for_many_callers),
+        cmocka_unit_test(team_runs_every_chunk_of_every_phase_once),
         cmocka_unit_test(pool_refuses_a_thread_count_out_of_range),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
