@@ -32,6 +32,16 @@ static inline size_t sri_round_up(size_t value, size_t step) {
 
 typedef enum sri_activation { SRI_LINEAR, SRI_GELU } sri_activation;
 
+/* Which part of y [m, n] a product computes: columns first to last - 1. Both are multiples of SRI_N_STEP, or
+ * n: so a product can be shared out among threads. Each column is the same however it is cut. */
+typedef struct sri_product {
+    float *y;
+    size_t n, first, last;
+    sri_activation activation;
+} sri_product;
+
+#define SRI_N_STEP 64
+
 /* The parts of a linear layer y = act(x W^T + b), W being [n, k], before packing. */
 typedef struct sri_weights_s8 {
     const int8_t *w;    /* [n, k], -127 to 127 */
@@ -52,8 +62,8 @@ typedef struct sri_gemm_s8 {
     void (*pack)(const sri_weights_s8 *weights, void *packed);
     /* y[i, j] = act(fma(float(sum_k q[i,k] w[j,k] - zero[i] sum_k w[j,k]) * scale_w[j], scale[i],
      * bias[j])), y [m, n]. k is at most 65536, so that the sums stay below 2^31. */
-    void (*run)(const sri_quantized *x, size_t m, const void *packed, size_t n, size_t k,
-                sri_activation activation, float *y);
+    void (*run)(const sri_quantized *x, size_t m, const void *packed, size_t k,
+                const sri_product *product);
 } sri_gemm_s8;
 
 typedef struct sri_gemm_f32 {
@@ -61,8 +71,7 @@ typedef struct sri_gemm_f32 {
     void (*pack)(const sri_weights_f32 *weights, void *packed);
     /* y[i, j] = act(s + bias[j]) where s is summed by fma over ascending k from 0; x [m, k], y [m,
      * n]. */
-    void (*run)(const float *x, size_t m, const void *packed, size_t n, size_t k,
-                sri_activation activation, float *y);
+    void (*run)(const float *x, size_t m, const void *packed, size_t k, const sri_product *product);
 } sri_gemm_f32;
 
 /* Quantises x [m, k]: lo = min(0, row), hi = max(0, row), scale = (hi - lo) / 255, zero = rint(-lo

@@ -61,16 +61,18 @@ static int32_t dot_u8s8(const uint8_t *a, const int8_t *b, size_t k) {
     return sum;
 }
 
-static void gemm_s8_run(const sri_quantized *x, size_t m, const void *packed, size_t n, size_t k,
-                        sri_activation activation, float *y) {
+static void gemm_s8_run(const sri_quantized *x, size_t m, const void *packed, size_t k,
+                        const sri_product *product) {
+    float *y = product->y;
+    size_t n = product->n;
     const float *scale = packed, *bias = scale + n;
     const int32_t *sums = (const int32_t *)(bias + n);
     const int8_t *w = (const int8_t *)(sums + n);
-    for (size_t j = 0; j < n; j++)
+    for (size_t j = product->first; j < product->last; j++)
         for (size_t i = 0; i < m; i++) {
             int32_t sum = dot_u8s8(x->q + i * x->stride, w + j * k, k) - x->zero[i] * sums[j];
             float value = fmaf((float)sum * scale[j], x->scale[i], bias[j]);
-            y[i * n + j] = activation == SRI_GELU ? gelu_ref(value) : value;
+            y[i * n + j] = product->activation == SRI_GELU ? gelu_ref(value) : value;
         }
 }
 
@@ -84,15 +86,17 @@ static void gemm_f32_pack(const sri_weights_f32 *weights, void *packed) {
     memcpy(bias + weights->n, weights->w, weights->n * weights->k * sizeof *bias);
 }
 
-static void gemm_f32_run(const float *x, size_t m, const void *packed, size_t n, size_t k,
-                         sri_activation activation, float *y) {
+static void gemm_f32_run(const float *x, size_t m, const void *packed, size_t k,
+                         const sri_product *product) {
+    float *y = product->y;
+    size_t n = product->n;
     const float *bias = packed, *w = bias + n;
     for (size_t i = 0; i < m; i++)
-        for (size_t j = 0; j < n; j++) {
+        for (size_t j = product->first; j < product->last; j++) {
             float sum = 0;
             for (size_t l = 0; l < k; l++) sum = fmaf(x[i * k + l], w[j * k + l], sum);
             sum += bias[j];
-            y[i * n + j] = activation == SRI_GELU ? gelu_ref(sum) : sum;
+            y[i * n + j] = product->activation == SRI_GELU ? gelu_ref(sum) : sum;
         }
 }
 

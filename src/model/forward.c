@@ -65,13 +65,14 @@ void sri_scratch_close(sri_scratch **handle) {
 static void run_linear(const linear *l, const float *x, size_t m, sri_activation activation,
                        float *y, sri_scratch *s) {
     const sri_kernels *kernels = sri_kernels_get();
+    sri_product product = {y, l->n, 0, l->n, activation};
     if (!l->quantised) {
-        kernels->gemm_f32.run(x, m, l->packed, l->n, l->k, activation, y);
+        kernels->gemm_f32.run(x, m, l->packed, l->k, &product);
         return;
     }
     sri_quantized quantized = {s->q, s->scale, s->zero, sri_round_up(l->k, SRI_K_STEP)};
     kernels->quantize(x, m, l->k, &quantized);
-    kernels->gemm_s8.run(&quantized, m, l->packed, l->n, l->k, activation, y);
+    kernels->gemm_s8.run(&quantized, m, l->packed, l->k, &product);
 }
 
 static void run_norm(const sri_model *model, const norm *n, float *x, const float *y, size_t m) {

@@ -122,7 +122,12 @@ static void run_gemm_s8(const sri_gemm_s8 *gemm, const sri_weights_s8 *weights,
     void *packed =
         aligned_alloc(64, sri_round_up(gemm->packed_size(weights->n, weights->k) + 1, 64));
     gemm->pack(weights, packed);
-    gemm->run(x, m, packed, weights->n, weights->k, activation, (float *)y->data);
+    /* In two parts where it can be cut. */
+    size_t n = weights->n, cut = n / 2 / SRI_N_STEP * SRI_N_STEP;
+    sri_product part = {(float *)y->data, n, cut, n, activation};
+    gemm->run(x, m, packed, weights->k, &part);
+    part.first = 0, part.last = cut;
+    gemm->run(x, m, packed, weights->k, &part);
     free(packed);
 }
 
@@ -160,7 +165,12 @@ static void run_gemm_f32(const sri_gemm_f32 *gemm, const sri_weights_f32 *weight
     void *packed =
         aligned_alloc(64, sri_round_up(gemm->packed_size(weights->n, weights->k) + 1, 64));
     gemm->pack(weights, packed);
-    gemm->run(x, m, packed, weights->n, weights->k, activation, (float *)y->data);
+    /* In two parts where it can be cut. */
+    size_t n = weights->n, cut = n / 2 / SRI_N_STEP * SRI_N_STEP;
+    sri_product part = {(float *)y->data, n, cut, n, activation};
+    gemm->run(x, m, packed, weights->k, &part);
+    part.first = 0, part.last = cut;
+    gemm->run(x, m, packed, weights->k, &part);
     free(packed);
 }
 
@@ -306,7 +316,7 @@ static float gelu_of(const sri_kernels *table, float x) {
     float one = 1, zero = 0, y;
     assert_true(table->gemm_f32.packed_size(1, 1) <= sizeof packed);
     table->gemm_f32.pack(&(sri_weights_f32){&one, &zero, 1, 1}, packed);
-    table->gemm_f32.run(&x, 1, packed, 1, 1, SRI_GELU, &y);
+    table->gemm_f32.run(&x, 1, packed, 1, &(sri_product){&y, 1, 0, 1, SRI_GELU});
     return y;
 }
 
@@ -416,7 +426,8 @@ static void bench_gemm_s8(const sri_kernels *table, const char *name, size_t m, 
     double best = 1e9;
     for (int round = 0; round < 30; round++) {
         double start = sri_seconds();
-        table->gemm_s8.run(&(sri_quantized){q, row_scale, zero, k}, m, packed, n, k, SRI_LINEAR, y);
+        table->gemm_s8.run(&(sri_quantized){q, row_scale, zero, k}, m, packed, k,
+                           &(sri_product){y, n, 0, n, SRI_LINEAR});
         best = fmin(best, sri_seconds() - start);
     }
     printf("%-8s gemm_s8 m %4zu n %4zu k %4zu: %8.1f us, %7.1f Gop/s\n", name, m, n, k, best * 1e6,

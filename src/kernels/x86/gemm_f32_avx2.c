@@ -45,21 +45,23 @@ SRI_INLINE void tile(const float *x, const int rows, const float *panel, size_t 
     }
 }
 
-static void run(const float *x, size_t m, const void *packed, size_t n, size_t k,
-                sri_activation activation, float *y) {
-    for (size_t j = 0; j < n; j += PANEL) {
+static void run(const float *x, size_t m, const void *packed, size_t k,
+                const sri_product *product) {
+    float *y = product->y;
+    size_t n = product->n;
+    for (size_t j = product->first; j < product->last; j += PANEL) {
         const float *panel = (const float *)packed + j / PANEL * panel_floats(k);
         size_t columns = SRI_MIN(n - j, (size_t)PANEL);
         for (size_t row = 0; row < m; row += TILE_ROWS) {
             const float *in = x + row * k;
             float *out = y + row * n + j;
             switch (SRI_MIN(m - row, (size_t)TILE_ROWS)) {
-            case 6: tile(in, 6, panel, k, columns, activation, out, n); break;
-            case 5: tile(in, 5, panel, k, columns, activation, out, n); break;
-            case 4: tile(in, 4, panel, k, columns, activation, out, n); break;
-            case 3: tile(in, 3, panel, k, columns, activation, out, n); break;
-            case 2: tile(in, 2, panel, k, columns, activation, out, n); break;
-            default: tile(in, 1, panel, k, columns, activation, out, n); break;
+            case 6: tile(in, 6, panel, k, columns, product->activation, out, n); break;
+            case 5: tile(in, 5, panel, k, columns, product->activation, out, n); break;
+            case 4: tile(in, 4, panel, k, columns, product->activation, out, n); break;
+            case 3: tile(in, 3, panel, k, columns, product->activation, out, n); break;
+            case 2: tile(in, 2, panel, k, columns, product->activation, out, n); break;
+            default: tile(in, 1, panel, k, columns, product->activation, out, n); break;
             }
         }
     }

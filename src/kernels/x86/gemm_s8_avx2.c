@@ -98,18 +98,20 @@ SRI_INLINE void tile(const sri_quantized *x, size_t row, const int rows, const p
     }
 }
 
-static void run(const sri_quantized *x, size_t m, const void *packed, size_t n, size_t k,
-                sri_activation activation, float *y) {
-    for (size_t j = 0; j < n; j += PANEL) {
+static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
+                const sri_product *product) {
+    float *y = product->y;
+    size_t n = product->n;
+    for (size_t j = product->first; j < product->last; j += PANEL) {
         const panel_head *head =
             (const panel_head *)((const char *)packed + j / PANEL * panel_size(k));
         size_t columns = SRI_MIN(n - j, (size_t)PANEL);
         for (size_t row = 0; row < m; row += TILE_ROWS) {
             switch (SRI_MIN(m - row, (size_t)TILE_ROWS)) {
-            case 4: tile(x, row, 4, head, k, columns, activation, y + j, n); break;
-            case 3: tile(x, row, 3, head, k, columns, activation, y + j, n); break;
-            case 2: tile(x, row, 2, head, k, columns, activation, y + j, n); break;
-            default: tile(x, row, 1, head, k, columns, activation, y + j, n); break;
+            case 4: tile(x, row, 4, head, k, columns, product->activation, y + j, n); break;
+            case 3: tile(x, row, 3, head, k, columns, product->activation, y + j, n); break;
+            case 2: tile(x, row, 2, head, k, columns, product->activation, y + j, n); break;
+            default: tile(x, row, 1, head, k, columns, product->activation, y + j, n); break;
             }
         }
     }

@@ -119,19 +119,21 @@ DEFINE_TILE(4)
 DEFINE_TILE(5)
 DEFINE_TILE(6)
 
-static void run(const sri_quantized *x, size_t m, const void *packed, size_t n, size_t k,
-                sri_activation activation, float *y) {
+static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
+                const sri_product *product) {
+    float *y = product->y;
+    size_t n = product->n;
     static tile_fn *const tile[TILE_ROWS + 1] = {NULL,   tile_1, tile_2, tile_3,
                                                  tile_4, tile_5, tile_6};
     size_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
-    for (size_t j = 0; j < n; j += PANEL) {
+    for (size_t j = product->first; j < product->last; j += PANEL) {
         const panel_head *head =
             (const panel_head *)((const char *)packed + j / PANEL * panel_size(k));
         size_t columns = SRI_MIN(n - j, (size_t)PANEL);
         for (size_t t = 0; t < tiles; t++) {
             size_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
             tile[rows](x, row, head, k, columns, y + j, n);
-            if (activation == SRI_GELU) sri_gelu_tile(y + row * n + j, rows, columns, n);
+            if (product->activation == SRI_GELU) sri_gelu_tile(y + row * n + j, rows, columns, n);
         }
     }
 }
