@@ -157,6 +157,11 @@ typedef enum sr_encoder_kind {
     SR_ENCODER_CALLBACK = 1 /* the caller's own function */
 } sr_encoder_kind;
 
+typedef enum sr_profile {
+    SR_PROFILE_LATENCY = 0,   /* a single text is spread over the threads that are idle */
+    SR_PROFILE_THROUGHPUT = 1 /* every text stays on one thread: no turns taken between threads */
+} sr_profile;
+
 /* A caller's encoder: writes `n` vectors of `dimension` floats to `out`, row by row. They need not
  * be normalised; the library does that. Returns 0, or another value that makes the call fail with
  * SR_ERR_CALLBACK. Called on the thread that encodes, one call at a time per encoder; it must not
@@ -176,6 +181,8 @@ typedef struct sr_encoder_options {
     void *user;
     int dimension;        /* 8 to 4096 */
     const char *identity; /* names the function's model in the fingerprint; required */
+    sr_profile profile;   /* of a model; vectors do not depend on it */
+    size_t cache_bytes;   /* at most this much memory for vectors of texts met before; 0: none */
 } sr_encoder_options;
 
 /* Opens an encoder. Fails with SR_ERR_NOT_FOUND (no such model; the message lists where it looked),
@@ -210,6 +217,21 @@ SR_API SR_MUST_CHECK sr_status sr_encoder_tokenize(sr_encoder *encoder, sr_str t
                                                    size_t capacity, size_t *count,
                                                    uint8_t *truncated, sr_error *error);
 
+/* What an encoder has done so far. All zero where it has no cache. */
+typedef struct sr_encoder_counts {
+    size_t size;
+    uint64_t cache_hits;      /* texts answered from the cache, or by an equal text of the call */
+    uint64_t cache_misses;    /* texts that were encoded */
+    uint64_t cache_evictions; /* texts that made room for others */
+    uint64_t cache_entries;   /* texts held now */
+    uint64_t cache_used;      /* bytes held now: vectors, texts and what the cache itself needs */
+    uint64_t cache_max;       /* bytes that cache_used never passes: the option's */
+} sr_encoder_counts;
+
+/* Fills `counts`, whose `size` the caller has set. */
+SR_API SR_MUST_CHECK sr_status sr_encoder_stats(const sr_encoder *encoder,
+                                                sr_encoder_counts *counts, sr_error *error);
+
 /* ---- Router ---------------------------------------------------------------------------------- */
 
 typedef struct sr_router sr_router; /* opaque; safe to share between threads */
@@ -232,6 +254,9 @@ typedef struct sr_options {
     sr_encoder *encoder;      /* used instead of `model`; borrowed: close it after the router */
     sr_progress_fn *progress; /* of re-encoding, in utterances */
     void *progress_user;
+    sr_profile profile; /* as in sr_encoder_options */
+    size_t cache_bytes; /* as in sr_encoder_options */
+    const char *prefix; /* as in sr_encoder_options */
 } sr_options;
 
 /* Opens a route table. Fails with SR_ERR_MODEL when utterances have no vectors of this model

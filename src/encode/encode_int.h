@@ -5,6 +5,7 @@
 #define SRI_ENCODE_INT_H
 
 #include "base/base.h"
+#include "encode/cache.h"
 
 /* What a kind of encoder can do. `encode` writes n rows of `dimension` floats, normalised, and a
  * flag for each text that was truncated; n is at least 1. */
@@ -21,6 +22,7 @@ typedef struct encoder_kind {
 struct sr_encoder {
     const encoder_kind *kind;
     void *state; /* the kind's own */
+    sri_cache *cache; /* NULL: none */
     int dimension;
     int threads;
     char name[128];

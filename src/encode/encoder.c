@@ -9,6 +9,7 @@
 #include "encode/encode_int.h"
 
 #include <math.h>
+#include <string.h>
 
 bool sri_normalise(float *vector, size_t dimension) {
     double sum = 0;
@@ -54,16 +55,24 @@ sr_status sr_encoder_open(const sr_encoder_options *given, sr_encoder **handle, 
     sr_encoder *encoder = sri_alloc_zero(1, sizeof *encoder);
     if (encoder == NULL) return sri_fail_memory(error);
     code = open_kind(&options, encoder, error);
+    if (code != SR_OK) {
+        sri_free(encoder);
+        return code;
+    }
+    if (options.cache_bytes > 0)
+        code = sri_cache_open(options.cache_bytes, (size_t)encoder->dimension, &encoder->cache,
+                              error);
     if (code == SR_OK)
         *handle = encoder;
     else
-        sri_free(encoder);
+        sr_encoder_close(&encoder);
     return code;
 }
 
 void sr_encoder_close(sr_encoder **handle) {
     if (handle == NULL || *handle == NULL) return;
     (*handle)->kind->close((*handle)->state);
+    sri_cache_close(&(*handle)->cache);
     sri_free(*handle);
     *handle = NULL;
 }
@@ -80,6 +89,8 @@ sr_status sr_encoder_encode(sr_encoder *encoder, const sr_str *texts, size_t n, 
                             uint8_t *truncated, sr_error *error) {
     sr_status code = check_texts(texts, n, error);
     if (code != SR_OK || n == 0) return code;
+    if (encoder->cache != NULL)
+        return sri_cache_encode(encoder->cache, encoder, texts, n, out, truncated, error);
     return encoder->kind->encode(encoder, texts, n, out, truncated, error);
 }
 
@@ -94,6 +105,26 @@ sr_status sr_encoder_tokenize(sr_encoder *encoder, sr_str text, int32_t *ids, si
     sr_status code = check_texts(&text, 1, error);
     if (code != SR_OK) return code;
     return encoder->kind->tokenize(encoder, text, ids, capacity, count, truncated, error);
+}
+
+sr_status sr_encoder_stats(const sr_encoder *encoder, sr_encoder_counts *counts, sr_error *error) {
+    if (counts == NULL || counts->size < sizeof counts->size)
+        return sri_fail(error, SR_ERR_INVALID, "sr_encoder_counts",
+                        "set size to sizeof(sr_encoder_counts) before the call");
+    sr_encoder_counts full = {0};
+    sri_cache_counts found = {0};
+    if (encoder->cache != NULL) sri_cache_count(encoder->cache, &found);
+    full.cache_hits = found.hits;
+    full.cache_misses = found.misses;
+    full.cache_evictions = found.evictions;
+    full.cache_entries = found.entries;
+    full.cache_used = found.used;
+    full.cache_max = found.max;
+    size_t size = counts->size;
+    memset(counts, 0, size);
+    memcpy(counts, &full, SRI_MIN(size, sizeof full));
+    counts->size = size;
+    return SR_OK;
 }
 
 sr_status sri_encoder_verify(sr_encoder *encoder, sr_error *error) {

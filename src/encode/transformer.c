@@ -5,7 +5,8 @@
  * it holds about TASK_TOKENS tokens, and runs them through the model as one batch in the scratch
  * memory of its slot. So tokenising is spread over the threads too, weights are read from cache
  * once for many tokens, and nothing is allocated. How texts fall into batches is left to chance:
- * vectors do not depend on it.
+ * vectors do not depend on it. A text that comes alone is led by one thread, and those that are idle
+ * share its steps (SR_PROFILE_LATENCY).
  */
 #include "encode/encode_int.h"
 #include "model/model.h"
@@ -34,6 +35,7 @@ typedef struct transformer {
     slot *slots;
     int slot_count;
     sr_pooling pooling;
+    sr_profile profile;
     size_t max_tokens;
     char prefix[256];
     char directory[PATH_MAX];
@@ -68,20 +70,27 @@ static size_t fill_batch(job *j, slot *s) {
     return texts;
 }
 
-static void run_task(void *argument, size_t task, int slot_number) {
-    (void)task;
-    job *j = argument;
+static void run_batch(job *j, sri_team *team, int slot_number) {
     const transformer *t = j->encoder->state;
     slot *s = &t->slots[slot_number];
     size_t dimension = (size_t)j->encoder->dimension, texts = fill_batch(j, s);
     if (texts == 0) return;
     sri_batch batch = {s->ids, s->start, texts};
-    sri_model_forward(t->model, &batch, t->pooling, s->scratch, s->vectors);
+    sri_model_forward(t->model, &batch, t->pooling, s->scratch, team, s->vectors);
     for (size_t i = 0; i < texts; i++) {
         float *vector = s->vectors + i * dimension;
         if (!sri_normalise(vector, dimension)) atomic_store(&j->not_finite, s->index[i] + 1);
         memcpy(j->out + s->index[i] * dimension, vector, dimension * sizeof *vector);
     }
+}
+
+static void run_task(void *argument, size_t task, int slot_number) {
+    (void)task;
+    run_batch(argument, NULL, slot_number);
+}
+
+static void lead_task(void *argument, sri_team *team, int slot_number) {
+    run_batch(argument, team, slot_number);
 }
 
 /* Splits a small call evenly: 430 tokens on two threads are 4 tasks of 108, not 128 + 128 + 128 +
@@ -100,8 +109,12 @@ static sr_status encode(sr_encoder *encoder, const sr_str *texts, size_t n, floa
     transformer *t = encoder->state;
     job j = {.encoder = encoder, .texts = texts, .n = n, .out = out, .truncated = truncated};
     j.task_tokens = choose_task_tokens(&j, encoder->threads);
-    /* At most one task a text; those that find the queue empty return at once. */
-    sri_pool_run(t->pool, run_task, &j, n);
+    if (n == 1 && t->profile == SR_PROFILE_LATENCY) {
+        sri_pool_lead(t->pool, lead_task, &j);
+    } else {
+        /* At most one task a text; those that find the queue empty return at once. */
+        sri_pool_run(t->pool, run_task, &j, n);
+    }
     size_t bad = atomic_load(&j.not_finite);
     if (bad == 0) return SR_OK;
     return sri_fail(error, SR_ERR_FORMAT, t->directory,
@@ -199,6 +212,10 @@ static sr_status settle(transformer *t, const sr_encoder_options *options,
     if (t->pooling != SR_POOLING_CLS && t->pooling != SR_POOLING_MEAN)
         return sri_fail(error, SR_ERR_INVALID, "pooling", "there is no pooling %d",
                         (int)t->pooling);
+    t->profile = options->profile;
+    if (t->profile != SR_PROFILE_LATENCY && t->profile != SR_PROFILE_THROUGHPUT)
+        return sri_fail(error, SR_ERR_INVALID, "profile", "there is no profile %d",
+                        (int)t->profile);
     const char *prefix = options->prefix == NULL ? description->prefix : options->prefix;
     if (strlen(prefix) >= sizeof t->prefix)
         return sri_fail(error, SR_ERR_LIMIT, "prefix", "the prefix has %zu bytes; at most %zu",

@@ -12,13 +12,18 @@
 #include <math.h>
 #include <string.h>
 
+/* How fine the work of a team is cut: finer balances better, coarser takes fewer turns. */
+#define MOST_CHUNKS  12
+#define ROWS_A_CHUNK 8
+
 struct sri_scratch {
     size_t tokens;
-    float *x;       /* [M, D] the residual stream */
-    float *wide;    /* [M, max(3D, I)] queries, keys and values, or the expanded rows */
-    float *narrow;  /* [M, D] what is added to x */
-    float *context; /* [M, D] attention's output */
-    float *attention;
+    float *x;         /* [M, D] the residual stream */
+    float *wide;      /* [M, max(3D, I)] queries, keys and values, or the expanded rows */
+    float *narrow;    /* [M, D] what is added to x */
+    float *context;   /* [M, D] attention's output */
+    float *attention; /* [heads, attention_floats] */
+    size_t attention_floats;
     uint8_t *q;    /* [M, max(D, I)] */
     float *scale;  /* [M] */
     int32_t *zero; /* [M] */
@@ -35,7 +40,8 @@ sr_status sri_scratch_open(const sri_model *model, size_t tokens, size_t longest
     s->wide = sri_alloc_aligned(tokens * widest * sizeof(float));
     s->narrow = sri_alloc_aligned(tokens * c->hidden * sizeof(float));
     s->context = sri_alloc_aligned(tokens * c->hidden * sizeof(float));
-    s->attention = sri_alloc_aligned(sri_attend_scratch(longest, width) * sizeof(float));
+    s->attention_floats = sri_attend_scratch(longest, width);
+    s->attention = sri_alloc_aligned(c->heads * s->attention_floats * sizeof(float));
     s->q =
         sri_alloc_aligned(tokens * sri_round_up(SRI_MAX(c->hidden, c->intermediate), SRI_K_STEP));
     s->scale = sri_alloc_aligned(tokens * sizeof(float));
@@ -61,23 +67,88 @@ void sri_scratch_close(sri_scratch **handle) {
     *handle = NULL;
 }
 
-/* y [m, n] = act(x [m, k] W^T + b). */
-static void run_linear(const linear *l, const float *x, size_t m, sri_activation activation,
-                       float *y, sri_scratch *s) {
-    const sri_kernels *kernels = sri_kernels_get();
-    sri_product product = {y, l->n, 0, l->n, activation};
-    if (!l->quantised) {
-        kernels->gemm_f32.run(x, m, l->packed, l->k, &product);
-        return;
-    }
-    sri_quantized quantized = {s->q, s->scale, s->zero, sri_round_up(l->k, SRI_K_STEP)};
-    kernels->quantize(x, m, l->k, &quantized);
-    kernels->gemm_s8.run(&quantized, m, l->packed, l->k, &product);
+/* One forward pass: what all its steps need. */
+typedef struct pass {
+    const sri_model *model;
+    const sri_batch *batch;
+    sri_scratch *scratch;
+    sri_team *team; /* NULL: this thread alone */
+} pass;
+
+/* Into how many chunks `units` are cut, of at least `least` each: one without a team. */
+static size_t chunks_of(const pass *p, size_t units, size_t least) {
+    if (p->team == NULL) return 1;
+    return SRI_MIN(SRI_MAX(units / least, 1), (size_t)MOST_CHUNKS);
 }
 
-static void run_norm(const sri_model *model, const norm *n, float *x, const float *y, size_t m) {
-    sri_kernels_get()->add_norm(x, y, m, model->config.hidden, n->gamma, n->beta,
-                                model->config.epsilon);
+typedef struct linear_step {
+    const linear *linear;
+    const float *x;
+    size_t m;
+    sri_quantized quantized;
+    sri_activation activation;
+    float *y;
+    size_t chunks;
+} linear_step;
+
+static void quantize_chunk(void *argument, size_t chunk) {
+    linear_step *step = argument;
+    const sri_quantized *all = &step->quantized;
+    size_t first = step->m * chunk / step->chunks, last = step->m * (chunk + 1) / step->chunks;
+    sri_quantized part = {all->q + first * all->stride, all->scale + first, all->zero + first,
+                          all->stride};
+    sri_kernels_get()->quantize(step->x + first * step->linear->k, last - first, step->linear->k,
+                                &part);
+}
+
+static void product_chunk(void *argument, size_t chunk) {
+    linear_step *step = argument;
+    const linear *l = step->linear;
+    size_t steps = (l->n + SRI_N_STEP - 1) / SRI_N_STEP;
+    size_t first = steps * chunk / step->chunks * SRI_N_STEP;
+    size_t last = SRI_MIN(steps * (chunk + 1) / step->chunks * SRI_N_STEP, l->n);
+    sri_product product = {step->y, l->n, first, last, step->activation};
+    if (l->quantised)
+        sri_kernels_get()->gemm_s8.run(&step->quantized, step->m, l->packed, l->k, &product);
+    else
+        sri_kernels_get()->gemm_f32.run(step->x, step->m, l->packed, l->k, &product);
+}
+
+/* y [m, n] = act(x [m, k] W^T + b). */
+static void run_linear(const pass *p, const linear *l, const float *x, size_t m,
+                       sri_activation activation, float *y) {
+    sri_scratch *s = p->scratch;
+    linear_step step = {.linear = l, .x = x, .m = m, .activation = activation, .y = y};
+    step.quantized = (sri_quantized){s->q, s->scale, s->zero, sri_round_up(l->k, SRI_K_STEP)};
+    if (l->quantised) {
+        step.chunks = chunks_of(p, m, ROWS_A_CHUNK);
+        sri_team_run(p->team, quantize_chunk, &step, step.chunks);
+    }
+    step.chunks = chunks_of(p, (l->n + SRI_N_STEP - 1) / SRI_N_STEP, 1);
+    sri_team_run(p->team, product_chunk, &step, step.chunks);
+}
+
+typedef struct norm_step {
+    const pass *pass;
+    const norm *norm;
+    float *x;
+    const float *y;
+    size_t m, chunks;
+} norm_step;
+
+static void norm_chunk(void *argument, size_t chunk) {
+    const norm_step *step = argument;
+    const sri_config *config = &step->pass->model->config;
+    size_t first = step->m * chunk / step->chunks, last = step->m * (chunk + 1) / step->chunks;
+    sri_kernels_get()->add_norm(step->x + first * config->hidden, step->y + first * config->hidden,
+                                last - first, config->hidden, step->norm->gamma, step->norm->beta,
+                                config->epsilon);
+}
+
+/* x = LayerNorm(x + y), both [m, D]. */
+static void run_norm(const pass *p, const norm *n, float *x, const float *y, size_t m) {
+    norm_step step = {p, n, x, y, m, chunks_of(p, m, ROWS_A_CHUNK)};
+    sri_team_run(p->team, norm_chunk, &step, step.chunks);
 }
 
 static void read_word(const sri_model *model, size_t id, float *out) {
@@ -90,7 +161,10 @@ static void read_word(const sri_model *model, size_t id, float *out) {
     for (size_t i = 0; i < hidden; i++) out[i] = (float)q[i] * model->word_scale[id];
 }
 
-static void embed(const sri_model *model, const sri_batch *batch, sri_scratch *s) {
+static void embed(const pass *p) {
+    const sri_model *model = p->model;
+    const sri_batch *batch = p->batch;
+    sri_scratch *s = p->scratch;
     size_t hidden = model->config.hidden;
     for (size_t t = 0; t < batch->texts; t++)
         for (size_t i = batch->start[t]; i < batch->start[t + 1]; i++) {
@@ -98,51 +172,63 @@ static void embed(const sri_model *model, const sri_batch *batch, sri_scratch *s
             memcpy(s->narrow + i * hidden, model->positions + (i - batch->start[t]) * hidden,
                    hidden * sizeof(float));
         }
-    run_norm(model, &model->after_embedding, s->x, s->narrow, batch->start[batch->texts]);
+    run_norm(p, &model->after_embedding, s->x, s->narrow, batch->start[batch->texts]);
 }
 
-/* Attention of every head of one text: its first `rows` rows go to `out` [rows, D]. */
-static void attend_text(const sri_model *model, const float *qkv, size_t t, size_t rows, float *out,
-                        float *scratch) {
-    size_t hidden = model->config.hidden, width = hidden / model->config.heads;
-    for (size_t head = 0; head < model->config.heads; head++) {
-        const float *q = qkv + head * width;
-        sri_attention attention = {
-            .q = q,
-            .k = q + hidden,
-            .v = q + 2 * hidden,
-            .stride = 3 * hidden,
-            .rows = rows,
-            .t = t,
-            .width = width,
-            .scale = 1.0f / sqrtf((float)width),
-            .out = out + head * width,
-            .out_stride = hidden,
-            .scratch = scratch,
-        };
-        sri_kernels_get()->attend(&attention);
+typedef struct attention_step {
+    const pass *pass;
+    size_t text;
+    bool first_only; /* one row a text goes to the context */
+} attention_step;
+
+/* One head of one text, in the scratch memory of that head: with a team, heads run at once. */
+static void attend_chunk(void *argument, size_t head) {
+    const attention_step *step = argument;
+    const pass *p = step->pass;
+    sri_scratch *s = p->scratch;
+    size_t hidden = p->model->config.hidden, width = hidden / p->model->config.heads;
+    size_t first = p->batch->start[step->text], t = p->batch->start[step->text + 1] - first;
+    const float *q = s->wide + first * 3 * hidden + head * width;
+    sri_attention attention = {
+        .q = q,
+        .k = q + hidden,
+        .v = q + 2 * hidden,
+        .stride = 3 * hidden,
+        .rows = step->first_only ? 1 : t,
+        .t = t,
+        .width = width,
+        .scale = 1.0f / sqrtf((float)width),
+        .out = s->context + (step->first_only ? step->text : first) * hidden + head * width,
+        .out_stride = hidden,
+        .scratch = s->attention + (p->team == NULL ? 0 : head * s->attention_floats),
+    };
+    sri_kernels_get()->attend(&attention);
+}
+
+static void run_attention(const pass *p, bool first_only) {
+    size_t hidden = p->model->config.hidden;
+    for (size_t text = 0; text < p->batch->texts; text++) {
+        attention_step step = {p, text, first_only};
+        sri_team_run(p->team, attend_chunk, &step, p->model->config.heads);
+        if (!first_only) continue;
+        float *x = p->scratch->x;
+        memmove(x + text * hidden, x + p->batch->start[text] * hidden, hidden * sizeof *x);
     }
 }
 
-/* From the residual stream through attention and feed-forward. With `first_only`, s->x holds
+/* From the residual stream through attention and feed-forward. With `first_only`, x holds
  * afterwards one row a text. */
-static void run_layer(const sri_model *model, const layer *l, const sri_batch *batch,
-                      bool first_only, sri_scratch *s) {
-    size_t hidden = model->config.hidden, m = batch->start[batch->texts];
-    run_linear(&l->attention_in, s->x, m, SRI_LINEAR, s->wide, s);
-    for (size_t t = 0; t < batch->texts; t++) {
-        size_t first = batch->start[t], length = batch->start[t + 1] - first;
-        float *out = s->context + (first_only ? t : first) * hidden;
-        attend_text(model, s->wide + first * 3 * hidden, length, first_only ? 1 : length, out,
-                    s->attention);
-        if (first_only) memmove(s->x + t * hidden, s->x + first * hidden, hidden * sizeof(float));
-    }
-    if (first_only) m = batch->texts;
-    run_linear(&l->attention_out, s->context, m, SRI_LINEAR, s->narrow, s);
-    run_norm(model, &l->after_attention, s->x, s->narrow, m);
-    run_linear(&l->expand, s->x, m, SRI_GELU, s->wide, s);
-    run_linear(&l->contract, s->wide, m, SRI_LINEAR, s->narrow, s);
-    run_norm(model, &l->after_feed_forward, s->x, s->narrow, m);
+static void run_layer(const pass *p, const layer *l, bool first_only) {
+    sri_scratch *s = p->scratch;
+    size_t m = p->batch->start[p->batch->texts];
+    run_linear(p, &l->attention_in, s->x, m, SRI_LINEAR, s->wide);
+    run_attention(p, first_only);
+    if (first_only) m = p->batch->texts;
+    run_linear(p, &l->attention_out, s->context, m, SRI_LINEAR, s->narrow);
+    run_norm(p, &l->after_attention, s->x, s->narrow, m);
+    run_linear(p, &l->expand, s->x, m, SRI_GELU, s->wide);
+    run_linear(p, &l->contract, s->wide, m, SRI_LINEAR, s->narrow);
+    run_norm(p, &l->after_feed_forward, s->x, s->narrow, m);
 }
 
 static void mean_rows(const float *x, size_t rows, size_t hidden, float *out) {
@@ -153,18 +239,15 @@ static void mean_rows(const float *x, size_t rows, size_t hidden, float *out) {
 }
 
 void sri_model_forward(const sri_model *model, const sri_batch *batch, sr_pooling pooling,
-                       sri_scratch *s, float *out) {
+                       sri_scratch *scratch, sri_team *team, float *out) {
     size_t hidden = model->config.hidden, layers = model->config.layers;
     bool cls = pooling == SR_POOLING_CLS;
-    embed(model, batch, s);
-    for (size_t i = 0; i < layers; i++)
-        run_layer(model, &model->layers[i], batch, cls && i + 1 == layers, s);
+    pass p = {model, batch, scratch, team};
+    embed(&p);
+    for (size_t i = 0; i < layers; i++) run_layer(&p, &model->layers[i], cls && i + 1 == layers);
     for (size_t t = 0; t < batch->texts; t++) {
-        float *vector = out + t * hidden;
-        size_t first = batch->start[t];
-        if (cls)
-            memcpy(vector, s->x + t * hidden, hidden * sizeof *vector);
-        else
-            mean_rows(s->x + first * hidden, batch->start[t + 1] - first, hidden, vector);
+        const float *x = scratch->x + (cls ? t : batch->start[t]) * hidden;
+        size_t rows = cls ? 1 : batch->start[t + 1] - batch->start[t];
+        mean_rows(x, rows, hidden, out + t * hidden);
     }
 }

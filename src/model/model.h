@@ -37,6 +37,6 @@ typedef struct sri_batch {
 /* Writes [texts, hidden] pooled vectors, not yet normalised. Row t is the same whatever else is in
  * the batch. `pooling` is CLS or MEAN. */
 void sri_model_forward(const sri_model *model, const sri_batch *batch, sr_pooling pooling,
-                       sri_scratch *scratch, float *out);
+                       sri_scratch *scratch, sri_team *team, float *out);
 
 #endif

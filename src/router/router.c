@@ -183,8 +183,10 @@ static sr_status make_pool(sr_router *router, sr_error *error) {
 
 static sr_status make_encoder(sr_router *router, sr_error *error) {
     if (router->encoder != NULL) return SR_OK;
-    sr_encoder_options options = {
-        .size = sizeof options, .model = router->model, .threads = router->threads};
+    sr_encoder_options options = {.size = sizeof options,
+                                  .model = router->model,
+                                  .threads = router->threads,
+                                  .profile = router->profile};
     sr_encoder *encoder = NULL;
     sr_status code = sr_encoder_open(&options, &encoder, error);
     if (code != SR_OK) return code;
@@ -245,6 +247,7 @@ static sr_status make_router(const sr_options *options, sr_router **handle, sr_e
     make_locks(router);
     *handle = router;
     router->threads = options->threads;
+    router->profile = options->profile;
     router->flags = options->flags;
     router->margin = options->margin;
     router->progress = options->progress;

@@ -93,6 +93,7 @@ struct sr_router {
     char *database; /* as given; ":memory:" when nothing is kept */
     char *model;    /* NULL: the default */
     int threads;
+    sr_profile profile;
     unsigned flags;
     double margin;
     sr_progress_fn *progress;

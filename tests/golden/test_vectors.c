@@ -113,7 +113,7 @@ static void forward(const sri_model *model, const sri_tokenizer *tokenizer, sr_s
     sri_scratch *scratch;
     assert_int_equal(sri_scratch_open(model, MAX_TOKENS, MAX_TOKENS, &scratch, NULL), SR_OK);
     sri_batch batch = {ids, start, 1};
-    sri_model_forward(model, &batch, pooling, scratch, out);
+    sri_model_forward(model, &batch, pooling, scratch, NULL, out);
     sri_scratch_close(&scratch);
 }
 
@@ -159,6 +159,10 @@ static void vectors_do_not_depend_on_batch_or_threads(void **state) {
     memset(together, 0, count * DIMENSION * 4);
     assert_int_equal(sr_encoder_encode(many, texts, count, together, NULL, NULL), SR_OK);
     assert_memory_equal(alone, together, count * DIMENSION * 4);
+    for (size_t i = 0; i < count; i++) { /* each text shared out among threads */
+        assert_int_equal(sr_encoder_encode(many, &texts[i], 1, together, NULL, NULL), SR_OK);
+        assert_memory_equal(alone + i * DIMENSION, together, DIMENSION * 4);
+    }
     sr_encoder_close(&one);
     sr_encoder_close(&many);
     free(alone);
