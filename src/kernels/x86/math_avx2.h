@@ -73,4 +73,18 @@ SRI_INLINE __m256 sri_gelu8(__m256 x) {
     return _mm256_fnmadd_ps(size, tail, _mm256_max_ps(x, _mm256_setzero_ps()));
 }
 
+/* Applies gelu to y [rows, columns], rows `stride` floats apart. Out of the tiles of the products,
+ * so that these keep all their sums in registers. */
+static inline void sri_gelu_rows(float *y, size_t rows, size_t columns, size_t stride) {
+    for (size_t r = 0; r < rows; r++, y += stride) {
+        size_t i = 0;
+        for (; i + 8 <= columns; i += 8) _mm256_storeu_ps(y + i, sri_gelu8(_mm256_loadu_ps(y + i)));
+        if (i == columns) continue;
+        float rest[8] = {0};
+        memcpy(rest, y + i, (columns - i) * sizeof *y);
+        _mm256_storeu_ps(rest, sri_gelu8(_mm256_loadu_ps(rest)));
+        memcpy(y + i, rest, (columns - i) * sizeof *y);
+    }
+}
+
 #endif
