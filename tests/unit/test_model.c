@@ -12,6 +12,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -196,6 +197,46 @@ static void good_model_encodes(void **state) {
     assert_memory_equal(ids, expected, sizeof expected);
     assert_int_equal(sri_encoder_verify(encoder, NULL), SR_OK);
     sr_encoder_close(&encoder);
+}
+
+static atomic_size_t allocations;
+
+static void *count_alloc(void *user, size_t bytes) {
+    (void)user;
+    atomic_fetch_add(&allocations, 1);
+    return malloc(bytes);
+}
+
+static void *count_resize(void *user, void *old, size_t bytes) {
+    (void)user;
+    atomic_fetch_add(&allocations, 1);
+    return realloc(old, bytes);
+}
+
+static void count_release(void *user, void *memory) {
+    (void)user;
+    free(memory);
+}
+
+static void encoding_allocates_nothing(void **state) {
+    (void)state;
+    const sr_allocator counting = {count_alloc, count_resize, count_release, NULL};
+    sr_allocator_set(&counting);
+    sr_encoder *encoder;
+    sr_encoder_options options = {.size = sizeof options, .model = directory, .threads = 3};
+    assert_int_equal(sr_encoder_open(&options, &encoder, NULL), SR_OK);
+    assert_true(allocations > 0);
+    enum { TEXTS = 300 };
+    sr_str texts[TEXTS];
+    static float out[TEXTS * HIDDEN];
+    for (int i = 0; i < TEXTS; i++)
+        texts[i] = sr_str_of(i % 2 ? "good days" : "my money back query");
+    size_t before = allocations;
+    for (size_t n = 1; n <= TEXTS; n += 13)
+        assert_int_equal(sr_encoder_encode(encoder, texts, n, out, NULL, NULL), SR_OK);
+    assert_int_equal(allocations, before);
+    sr_encoder_close(&encoder);
+    sr_allocator_set(NULL);
 }
 
 static void names_may_carry_the_prefix_bert(void **state) {
@@ -447,6 +488,7 @@ int main(void) {
 #define MODEL_TEST(test) cmocka_unit_test_setup_teardown(test, make_directory, remove_directory)
     const struct CMUnitTest tests[] = {
         MODEL_TEST(good_model_encodes),
+        MODEL_TEST(encoding_allocates_nothing),
         MODEL_TEST(names_may_carry_the_prefix_bert),
         MODEL_TEST(a_file_cut_anywhere_is_refused),
         MODEL_TEST(a_header_with_flipped_bytes_never_crashes),
