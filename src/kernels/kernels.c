@@ -19,13 +19,19 @@ void sri_kernels_fill(sri_cpu_level level, sri_kernels *table) {
     sri_kernels_rows_avx2(table);
     sri_kernels_attend_avx2(table);
     sri_kernels_dots_avx2(table);
+    sri_kernels_static_avx2(table);
+    if (level == SRI_CPU_AVXVNNI) sri_kernels_gemm_s8_avxvnni(table);
     if (level < SRI_CPU_AVX512) return;
+    sri_kernels_gemm_s8_avx512(table);
     sri_kernels_gemm_f32_avx512(table);
     sri_kernels_rows_avx512(table);
     sri_kernels_attend_avx512(table);
     sri_kernels_dots_avx512(table);
+    sri_kernels_static_avx512(table);
     if (level < SRI_CPU_VNNI) return;
     sri_kernels_gemm_s8_vnni(table);
+    if (level < SRI_CPU_AMX) return;
+    sri_kernels_gemm_s8_amx(table);
 #else
     (void)level;
 #endif

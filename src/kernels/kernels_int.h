@@ -17,11 +17,16 @@ void sri_kernels_gemm_f32_avx2(sri_kernels *table);
 void sri_kernels_rows_avx2(sri_kernels *table);
 void sri_kernels_attend_avx2(sri_kernels *table);
 void sri_kernels_dots_avx2(sri_kernels *table);
+void sri_kernels_static_avx2(sri_kernels *table);
+void sri_kernels_gemm_s8_avxvnni(sri_kernels *table);
+void sri_kernels_gemm_s8_avx512(sri_kernels *table);
 void sri_kernels_gemm_f32_avx512(sri_kernels *table);
 void sri_kernels_rows_avx512(sri_kernels *table);
 void sri_kernels_attend_avx512(sri_kernels *table);
 void sri_kernels_dots_avx512(sri_kernels *table);
+void sri_kernels_static_avx512(sri_kernels *table);
 void sri_kernels_gemm_s8_vnni(sri_kernels *table);
+void sri_kernels_gemm_s8_amx(sri_kernels *table);
 #endif
 
 /* rint() of a value that may be NaN or huge when weights are damaged: no undefined conversion. */
@@ -32,7 +37,7 @@ static inline int32_t sri_round_within(float value) {
 /* The quantisation of a row whose extremes, 0 among them, are given; returns what values are
  * multiplied by. */
 static inline float sri_quantize_range(float low, float high, float *scale, int32_t *zero) {
-    float range = high - low;
+    float range = high - low + 0.0f; /* never -0, whichever zero the extremes are */
     float inverse = range > 0 ? 255.0f / range : 0.0f;
     *scale = range / 255.0f;
     *zero = SRI_MIN(SRI_MAX(sri_round_within(-low * inverse), 0), 255);

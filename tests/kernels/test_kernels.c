@@ -78,7 +78,7 @@ static guarded copy_of(const guarded *from) {
 
 static sri_cpu_level level_of(void **state) {
     sri_cpu_level level = *(const sri_cpu_level *)*state;
-    if (level > sri_cpu_best()) {
+    if (!sri_cpu_has(level)) {
         print_message("SKIPPED: this CPU lacks %s\n", sri_cpu_level_name(level));
         skip();
     }
@@ -401,6 +401,7 @@ static void damaged_values_do_not_crash(void **state) {
     uint8_t q[48];
     int32_t zero;
     for (int level = 0; level <= (int)sri_cpu_best(); level++) {
+        if (!sri_cpu_has((sri_cpu_level)level)) continue;
         sri_kernels_fill((sri_cpu_level)level, &table);
         for (int i = 0; i < 48; i++) {
             x[i] = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -INFINITY;
@@ -438,6 +439,7 @@ static void bench_gemm_s8(const sri_kernels *table, const char *name, size_t m, 
 static int bench(void) {
     for (int level = 0; level <= (int)sri_cpu_best(); level++) {
         sri_kernels table;
+        if (!sri_cpu_has((sri_cpu_level)level)) continue;
         sri_kernels_fill((sri_cpu_level)level, &table);
         const char *name = sri_cpu_level_name((sri_cpu_level)level);
         for (size_t m = 1; m <= 256; m *= 4) {
@@ -451,11 +453,14 @@ static int bench(void) {
 
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench();
-    static sri_cpu_level levels[] = {SRI_CPU_AVX2, SRI_CPU_AVX512, SRI_CPU_VNNI};
+    static sri_cpu_level levels[] = {SRI_CPU_AVX2, SRI_CPU_AVXVNNI, SRI_CPU_AVX512, SRI_CPU_VNNI,
+                                     SRI_CPU_AMX};
 #define FOR_LEVELS(test)                                                                           \
     {#test " (avx2)", test, NULL, NULL, &levels[0]},                                               \
-        {#test " (avx512)", test, NULL, NULL, &levels[1]}, {                                       \
-#test " (vnni)", test, NULL, NULL, &levels[2]                                              \
+        {#test " (avxvnni)", test, NULL, NULL, &levels[1]},                                        \
+        {#test " (avx512)", test, NULL, NULL, &levels[2]},                                         \
+        {#test " (vnni)", test, NULL, NULL, &levels[3]}, {                                         \
+#test " (amx)", test, NULL, NULL, &levels[4]                                               \
     }
     const struct CMUnitTest tests[] = {
         FOR_LEVELS(gemm_s8_is_exact),
