@@ -40,7 +40,7 @@ def speed(engine, texts, seconds):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("mode", choices=("speed", "vectors"))
-    parser.add_argument("kind", choices=("ours", "onnxruntime"))
+    parser.add_argument("kind", choices=("ours", *peer_engines.KINDS))
     parser.add_argument("model")
     parser.add_argument("--library")
     parser.add_argument("--tokenizer")
@@ -57,7 +57,7 @@ def main():
     if options.kind == "ours":
         engine = peer_engines.Ours(options.library, options.model, options.threads)
     else:
-        engine = peer_engines.OnnxRuntime(options.model, options.tokenizer, options.threads)
+        engine = peer_engines.KINDS[options.kind](options.model, options.tokenizer, options.threads)
     if options.mode == "vectors":
         # One at a time: dynamic quantisation has one scale for a whole batch, so padding would tell.
         np.save(options.out, np.concatenate([engine.encode([text]) for text in texts]))

@@ -1,4 +1,4 @@
-"""Encoders under one interface: ours through the C API, ONNX Runtime through its Python package.
+"""Encoders under one interface: ours through the C API, ONNX Runtime and OpenVINO through their Python packages.
 
 An engine has encode(texts) -> float32 [texts, dimension], normalised; tokenising is part of it.
 """
@@ -49,19 +49,11 @@ class Ours:
         return out
 
 
-class OnnxRuntime:
-    """CLS pooling; a batch is padded to its longest text. Tokenising uses the threads that it may."""
+class Padded:
+    """A peer that takes padded batches, CLS pooling. Tokenising uses the threads that it may."""
 
-    level = "ONNX Runtime's own"
-
-    def __init__(self, model, tokenizer, threads):
-        import onnxruntime
+    def __init__(self, tokenizer):
         from tokenizers import Tokenizer
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._inputs = [entry.name for entry in self._session.get_inputs()]
         self._tokenizer = Tokenizer.from_file(tokenizer)
         self._tokenizer.enable_truncation(512)
         self._tokenizer.enable_padding()
@@ -70,7 +62,37 @@ class OnnxRuntime:
         encoded = self._tokenizer.encode_batch(texts)
         ids = np.array([e.ids for e in encoded], dtype=np.int64)
         mask = np.array([e.attention_mask for e in encoded], dtype=np.int64)
-        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        hidden = self._session.run(None, {name: feed[name] for name in self._inputs})[0]
-        vectors = hidden[:, 0]
+        vectors = self.hidden({"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)})[:, 0]
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+class OnnxRuntime(Padded):
+    level = "ONNX Runtime's own"
+
+    def __init__(self, model, tokenizer, threads):
+        super().__init__(tokenizer)
+        import onnxruntime
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+
+    def hidden(self, feed):
+        return self._session.run(None, {name: feed[name] for name in self._inputs})[0]
+
+
+class OpenVino(Padded):
+    level = "OpenVINO's own"
+
+    def __init__(self, model, tokenizer, threads):
+        super().__init__(tokenizer)
+        import openvino
+        self._model = openvino.Core().compile_model(
+            model, "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"})
+
+    def hidden(self, feed):
+        return self._model(feed)[0]
+
+
+KINDS = {"onnxruntime": OnnxRuntime, "openvino": OpenVino}

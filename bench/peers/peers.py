@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares with ONNX Runtime and with the old Python package, on the same texts in the same run.
+"""Compares with ONNX Runtime, OpenVINO and the old Python package, on the same texts in the same run.
 
     bench/peers/peers.py --data DIR [--rounds N] [--only speed,fidelity,import]
 
@@ -8,7 +8,7 @@ speed      texts a second in batches of 32, and milliseconds for one text, with 
            of its padding. Each engine runs in a process of its own; the engines take turns, round by
            round, and the median of the rounds is given.
            Peers: ONNX Runtime fp32 and int8, each on the exporter's graph and on one with fused attention,
-           GELU and norms; int8 by its dynamic quantisation.
+           GELU and norms; int8 by its dynamic quantisation. OpenVINO fp32.
 fidelity   cosine of vectors with ONNX Runtime's fp32, 1,000 texts, one at a time
 import     Banking77's 10,003 training utterances into a database: the program's whole run, against the old
            package from the start of its imports (and, separately, once it has loaded its model)
@@ -44,6 +44,7 @@ ENGINES = {
     "ONNX Runtime int8, fused": ("onnxruntime", os.path.join(WORK, "int8.onnx")),
     "ONNX Runtime fp32": ("onnxruntime", ONNX),
     "ONNX Runtime fp32, fused": ("onnxruntime", os.path.join(WORK, "fused.onnx")),
+    "OpenVINO fp32": ("openvino", ONNX),
 }
 
 
@@ -90,11 +91,19 @@ def measure_speed(python, texts, rounds, seconds):
                         "cpu_level": measured[0]["cpu_level"]})
     common.table(("encoding", "threads", "texts/s", "p50 ms", "p99 ms"),
                  [(r["engine"], r["threads"], r["texts_per_second"], r["p50_ms"], r["p99_ms"]) for r in results])
-    rate = lambda engine: next(r["texts_per_second"] for r in results if (r["engine"], r["threads"]) == (engine, 2))
-    best = max(rate("ONNX Runtime int8"), rate("ONNX Runtime int8, fused"))
-    ratio = rate("ours int8") / best
-    print(f"ours int8 / the faster ONNX Runtime int8, 2 threads: {ratio:.2f}\n")
-    return {"speed": results, "int8_ratio_2_threads": ratio}
+    figure = lambda engine, threads, key: next(
+        r[key] for r in results if (r["engine"], r["threads"]) == (engine, threads))
+    peers = ("ONNX Runtime int8", "ONNX Runtime int8, fused")
+    ratios = {}
+    for threads in (1, 2):
+        rate = max(figure(peer, threads, "texts_per_second") for peer in peers)
+        p50 = min(figure(peer, threads, "p50_ms") for peer in peers)
+        ratios[f"batches_{threads}"] = figure("ours int8", threads, "texts_per_second") / rate
+        ratios[f"p50_{threads}"] = figure("ours int8", threads, "p50_ms") / p50
+        print(f"ours int8 / the faster ONNX Runtime int8, {threads} threads: "
+              f"{ratios[f'batches_{threads}']:.2f} the texts a second, {ratios[f'p50_{threads}']:.2f} the p50")
+    print()
+    return {"speed": results, "ratios_to_onnx_runtime_int8": ratios}
 
 
 def measure_fidelity(python, texts):
