@@ -27,7 +27,8 @@ bool sri_text_blank(sr_str text);
 
 /* ---- Tokenizer (tokenizer.c, tokenizer_file.c) --------------------------------------------------------------------- */
 
-typedef struct sri_tokenizer sri_tokenizer; /* immutable after open: safe to share between threads */
+typedef struct sri_tokenizer
+    sri_tokenizer; /* immutable after open: safe to share between threads */
 
 /* Reads a Hugging Face tokenizer.json with a BertNormalizer, BertPreTokenizer and WordPiece model,
  * at most one special token before and one after the text (either may be missing), and added tokens
@@ -41,13 +42,23 @@ void sri_tokenizer_close(sri_tokenizer **tokenizer);
 /* One more than the largest id that sri_tokenize() can give. */
 size_t sri_tokenizer_vocabulary(const sri_tokenizer *tokenizer);
 
+/* The id of what the vocabulary does not know; those of the special tokens before and after a text,
+ * -1 where there is none. */
+int32_t sri_tokenizer_unknown(const sri_tokenizer *tokenizer);
+int32_t sri_tokenizer_leading(const sri_tokenizer *tokenizer);
+int32_t sri_tokenizer_trailing(const sri_tokenizer *tokenizer);
+
 /* Tokenises `prefix` and `text` as the one string they make (a word, a character or a special token
  * may span the border), with the special tokens around, writing at most `capacity` (>= 2) ids. What
  * is not UTF-8 counts as U+FFFD. The ids are those of the `tokenizers` package. What does not fit
  * is left out before the last special token, and `*truncated` (NULL is allowed) says whether
  * something was. Reads no further than it must, allocates nothing and cannot fail. Returns the
  * number of ids. */
-size_t sri_tokenize(const sri_tokenizer *tokenizer, sr_str prefix, sr_str text, int32_t *ids, size_t capacity,
-                    bool *truncated);
+size_t sri_tokenize(const sri_tokenizer *tokenizer, sr_str prefix, sr_str text, int32_t *ids,
+                    size_t capacity, bool *truncated);
+
+/* The same without special tokens around: `capacity` >= 1. */
+size_t sri_tokenize_bare(const sri_tokenizer *tokenizer, sr_str prefix, sr_str text, int32_t *ids,
+                         size_t capacity, bool *truncated);
 
 #endif
