@@ -21,7 +21,7 @@ typedef struct encoder_kind {
 
 struct sr_encoder {
     const encoder_kind *kind;
-    void *state; /* the kind's own */
+    void *state;      /* the kind's own */
     sri_cache *cache; /* NULL: none */
     int dimension;
     int threads;
@@ -34,6 +34,9 @@ sr_status sri_callback_encoder_open(const sr_encoder_options *options, sr_encode
                                     sr_error *error);
 sr_status sri_transformer_encoder_open(const sr_encoder_options *options, sr_encoder *encoder,
                                        sr_error *error);
+
+sr_status sri_static_encoder_open(const sr_encoder_options *options, sr_encoder *encoder,
+                                  sr_error *error);
 
 /* Scales a vector to length 1; false, and the vector unchanged, when it is zero or not finite. */
 bool sri_normalise(float *vector, size_t dimension);

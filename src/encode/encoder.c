@@ -7,7 +7,9 @@
 #include "encode/encode.h"
 
 #include "encode/encode_int.h"
+#include "model/config.h"
 
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -33,10 +35,21 @@ static sr_status check_texts(const sr_str *texts, size_t n, sr_error *error) {
     return SR_OK;
 }
 
+static sr_status open_model(const sr_encoder_options *options, sr_encoder *encoder,
+                            sr_error *error) {
+    char directory[PATH_MAX];
+    bool is_static = false;
+    sr_status code = sri_locate_model(options->model, directory, sizeof directory, error);
+    if (code == SR_OK) code = sri_model_is_static(directory, &is_static, error);
+    if (code != SR_OK) return code;
+    return is_static ? sri_static_encoder_open(options, encoder, error)
+                     : sri_transformer_encoder_open(options, encoder, error);
+}
+
 static sr_status open_kind(const sr_encoder_options *options, sr_encoder *encoder,
                            sr_error *error) {
     switch (options->kind) {
-    case SR_ENCODER_MODEL: return sri_transformer_encoder_open(options, encoder, error);
+    case SR_ENCODER_MODEL: return open_model(options, encoder, error);
     case SR_ENCODER_CALLBACK: return sri_callback_encoder_open(options, encoder, error);
     }
     return sri_fail(error, SR_ERR_INVALID, "kind", "there is no encoder kind %d",
@@ -60,8 +73,8 @@ sr_status sr_encoder_open(const sr_encoder_options *given, sr_encoder **handle, 
         return code;
     }
     if (options.cache_bytes > 0)
-        code = sri_cache_open(options.cache_bytes, (size_t)encoder->dimension, &encoder->cache,
-                              error);
+        code =
+            sri_cache_open(options.cache_bytes, (size_t)encoder->dimension, &encoder->cache, error);
     if (code == SR_OK)
         *handle = encoder;
     else

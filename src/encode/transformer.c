@@ -9,10 +9,10 @@
  * share its steps (SR_PROFILE_LATENCY).
  */
 #include "encode/encode_int.h"
+#include "encode/local_files.h"
 #include "model/model.h"
 #include "text/text.h"
 
-#include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +38,7 @@ typedef struct transformer {
     sr_profile profile;
     size_t max_tokens;
     char prefix[256];
-    char directory[PATH_MAX];
+    local_files files;
 } transformer;
 
 typedef struct job {
@@ -117,10 +117,10 @@ static sr_status encode(sr_encoder *encoder, const sr_str *texts, size_t n, floa
     }
     size_t bad = atomic_load(&j.not_finite);
     if (bad == 0) return SR_OK;
-    return sri_fail(error, SR_ERR_FORMAT, t->directory,
+    return sri_fail(error, SR_ERR_FORMAT, t->files.directory,
                     "the model in %s gave a vector that is not finite for text %zu of %zu: its "
                     "weights are damaged",
-                    t->directory, bad, n);
+                    t->files.directory, bad, n);
 }
 
 static sr_status tokenize(sr_encoder *encoder, sr_str text, int32_t *ids, size_t capacity,
@@ -171,42 +171,15 @@ static sr_status open_slots(transformer *t, int threads, sr_error *error) {
     return SR_OK;
 }
 
-static sr_status file_digest(const transformer *t, const char *name, const char *stored,
-                             char hex[65], sr_error *error) {
-    char path[PATH_MAX];
-    if (stored[0] != '\0') {
-        snprintf(hex, 65, "%s", stored);
-        return SR_OK;
-    }
-    sri_log(SR_LOG_INFO, "%s has no stored digest of %s; computing it", t->directory, name);
-    sr_status code = sri_join_path(path, sizeof path, t->directory, name, error);
-    return code == SR_OK ? sri_sha256_file(path, hex, error) : code;
-}
-
-/* Digest of all that the vectors depend on. The first line changes when our own computation does.
- * */
-static sr_status make_fingerprint(const transformer *t, const sri_description *description,
-                                  char hex[65], sr_error *error) {
-    char weights[65], tokenizer[65], config[65], text[1024];
-    sr_status code =
-        file_digest(t, "model.safetensors", description->weights_sha256, weights, error);
-    if (code == SR_OK)
-        code = file_digest(t, "tokenizer.json", description->tokenizer_sha256, tokenizer, error);
-    if (code == SR_OK)
-        code = file_digest(t, "config.json", description->config_sha256, config, error);
-    if (code != SR_OK) return code;
-    int len = snprintf(text, sizeof text, "synaptoroute transformer 1\n%s\n%s\n%s\n%d\n%zu\n%s",
-                       weights, tokenizer, config, (int)t->pooling, t->max_tokens, t->prefix);
-    sri_sha256 sha;
-    sri_sha256_init(&sha);
-    sri_sha256_update(&sha, text, (size_t)len);
-    sri_sha256_hex(&sha, hex);
-    return SR_OK;
+static sr_status make_fingerprint(const transformer *t, char hex[65], sr_error *error) {
+    char settings[320];
+    snprintf(settings, sizeof settings, "%d\n%zu\n%s", (int)t->pooling, t->max_tokens, t->prefix);
+    return sri_local_fingerprint(&t->files, "synaptoroute transformer 1", settings, hex, error);
 }
 
 /* Pooling, prefix and length: the caller's word first, then the model's. */
-static sr_status settle(transformer *t, const sr_encoder_options *options,
-                        const sri_description *description, sr_error *error) {
+static sr_status settle(transformer *t, const sr_encoder_options *options, sr_error *error) {
+    const sri_description *description = &t->files.description;
     size_t positions = sri_model_config(t->model)->positions;
     t->pooling = options->pooling == SR_POOLING_MODEL ? description->pooling : options->pooling;
     if (t->pooling != SR_POOLING_CLS && t->pooling != SR_POOLING_MEAN)
@@ -216,11 +189,6 @@ static sr_status settle(transformer *t, const sr_encoder_options *options,
     if (t->profile != SR_PROFILE_LATENCY && t->profile != SR_PROFILE_THROUGHPUT)
         return sri_fail(error, SR_ERR_INVALID, "profile", "there is no profile %d",
                         (int)t->profile);
-    const char *prefix = options->prefix == NULL ? description->prefix : options->prefix;
-    if (strlen(prefix) >= sizeof t->prefix)
-        return sri_fail(error, SR_ERR_LIMIT, "prefix", "the prefix has %zu bytes; at most %zu",
-                        strlen(prefix), sizeof t->prefix - 1);
-    snprintf(t->prefix, sizeof t->prefix, "%s", prefix);
     if (options->max_tokens != 0 &&
         (options->max_tokens < 2 || (size_t)options->max_tokens > positions))
         return sri_fail(error, SR_ERR_INVALID, "max_tokens",
@@ -232,53 +200,19 @@ static sr_status settle(transformer *t, const sr_encoder_options *options,
     return SR_OK;
 }
 
-static sr_status open_files(transformer *t, const sr_encoder_options *options,
-                            sri_description *description, sr_error *error) {
-    char path[PATH_MAX];
-    sr_status code = sri_locate_model(options->model, t->directory, sizeof t->directory, error);
-    if (code == SR_OK) code = sri_description_read(t->directory, description, error);
+static sr_status open_files(transformer *t, const sr_encoder_options *options, sr_error *error) {
+    sr_status code = sri_local_open(options->model, &t->files, error);
     if (code == SR_OK)
-        code = sri_join_path(path, sizeof path, t->directory, "tokenizer.json", error);
-    if (code == SR_OK) code = sri_tokenizer_open(path, &t->tokenizer, error);
-    if (code == SR_OK) code = sri_model_open(t->directory, SRI_WEIGHTS_AS_STORED, &t->model, error);
-    if (code != SR_OK) return code;
-    size_t ids = sri_tokenizer_vocabulary(t->tokenizer),
-           words = sri_model_config(t->model)->vocabulary;
-    if (ids <= words) return SR_OK;
-    return sri_fail(error, SR_ERR_FORMAT, t->directory,
-                    "%s: tokenizer.json has ids up to %zu, but the model has %zu embeddings; the "
-                    "files do not belong "
-                    "together",
-                    t->directory, ids - 1, words);
-}
-
-static void name_after_directory(const char *directory, char *name, size_t capacity) {
-    char real[PATH_MAX];
-    const char *path = realpath(directory, real) == NULL ? directory : real;
-    const char *slash = strrchr(path, '/');
-    const char *last = slash == NULL || slash[1] == '\0' ? path : slash + 1;
-    snprintf(name, capacity, "%.*s", (int)capacity - 1, last);
+        code = sri_model_open(t->files.directory, SRI_WEIGHTS_AS_STORED, &t->model, error);
+    if (code == SR_OK)
+        code = sri_local_tokenizer(&t->files, sri_model_config(t->model)->vocabulary, &t->tokenizer,
+                                   error);
+    return code;
 }
 
 static sr_status verify(sr_encoder *encoder, sr_error *error) {
-    static const char *const names[] = {"model.safetensors", "tokenizer.json", "config.json"};
     const transformer *t = encoder->state;
-    sri_description description;
-    sr_status code = sri_description_read(t->directory, &description, error);
-    const char *stored[] = {description.weights_sha256, description.tokenizer_sha256,
-                            description.config_sha256};
-    for (size_t i = 0; code == SR_OK && i < SRI_COUNT(names); i++) {
-        char path[PATH_MAX], actual[65];
-        if (stored[i][0] == '\0') continue;
-        code = sri_join_path(path, sizeof path, t->directory, names[i], error);
-        if (code == SR_OK) code = sri_sha256_file(path, actual, error);
-        if (code == SR_OK && strcmp(actual, stored[i]) != 0)
-            code = sri_fail(
-                error, SR_ERR_FORMAT, path,
-                "%s has sha256 %s, but synaptoroute.json records %s: fetch the model again", path,
-                actual, stored[i]);
-    }
-    return code;
+    return sri_local_verify(t->files.directory, error);
 }
 
 sr_status sri_transformer_encoder_open(const sr_encoder_options *options, sr_encoder *encoder,
@@ -288,10 +222,11 @@ sr_status sri_transformer_encoder_open(const sr_encoder_options *options, sr_enc
     if (t == NULL) return sri_fail_memory(error);
     int threads =
         options->threads == 0 ? SRI_MIN(sri_cpu_count(), SR_MAX_THREADS) : options->threads;
-    sri_description description;
-    sr_status code = open_files(t, options, &description, error);
-    if (code == SR_OK) code = settle(t, options, &description, error);
-    if (code == SR_OK) code = make_fingerprint(t, &description, encoder->fingerprint, error);
+    sr_status code = open_files(t, options, error);
+    if (code == SR_OK) code = settle(t, options, error);
+    if (code == SR_OK)
+        code = sri_local_prefix(&t->files, options->prefix, t->prefix, sizeof t->prefix, error);
+    if (code == SR_OK) code = make_fingerprint(t, encoder->fingerprint, error);
     if (code == SR_OK) code = open_slots(t, threads, error);
     if (code == SR_OK) code = sri_pool_open(threads, &t->pool, error);
     if (code != SR_OK) {
@@ -302,6 +237,6 @@ sr_status sri_transformer_encoder_open(const sr_encoder_options *options, sr_enc
     encoder->state = t;
     encoder->dimension = (int)sri_model_config(t->model)->hidden;
     encoder->threads = threads;
-    name_after_directory(t->directory, encoder->name, sizeof encoder->name);
+    sri_local_name(t->files.directory, encoder->name, sizeof encoder->name);
     return SR_OK;
 }

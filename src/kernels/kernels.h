@@ -115,6 +115,17 @@ typedef void sri_attend_fn(const sri_attention *attention);
 typedef void sri_dots_fn(const float *queries, size_t query_count, const float *vectors, size_t n,
                          size_t dim, float *out);
 
+/* A row of a table and what it is multiplied by. */
+typedef struct sri_weighted_row {
+    uint32_t row;
+    float weight;
+} sri_weighted_row;
+
+/* out[d] = sum over the listed rows of weight * rows[row, d], by fma in the order of the list from
+ * +0; rows [.., dim] of int8. Returns the sum of out[d] * out[d], by fma in 16 lanes. */
+typedef float sri_sum_rows_fn(const int8_t *rows, size_t dim, const sri_weighted_row *list,
+                              size_t count, float *out);
+
 typedef struct sri_kernels {
     sri_gemm_s8 gemm_s8;
     sri_gemm_f32 gemm_f32;
@@ -122,6 +133,7 @@ typedef struct sri_kernels {
     sri_add_norm_fn *add_norm;
     sri_attend_fn *attend;
     sri_dots_fn *dots;
+    sri_sum_rows_fn *sum_rows;
 } sri_kernels;
 
 /* The table for the level that sri_cpu_chosen() gives; constant after the first call, from any

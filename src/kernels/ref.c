@@ -186,6 +186,21 @@ static void dots(const float *queries, size_t query_count, const float *vectors,
         }
 }
 
+/* ---- static embeddings ----------------------------------------------------------------------- */
+
+static float sum_rows(const int8_t *rows, size_t dim, const sri_weighted_row *list, size_t count,
+                      float *out) {
+    float lanes[16] = {0};
+    for (size_t d = 0; d < dim; d++) {
+        float sum = 0;
+        for (size_t i = 0; i < count; i++)
+            sum = fmaf((float)rows[list[i].row * dim + d], list[i].weight, sum);
+        out[d] = sum;
+        lanes[d % 16] = fmaf(sum, sum, lanes[d % 16]);
+    }
+    return sum_lanes(lanes);
+}
+
 void sri_kernels_ref(sri_kernels *table) {
     *table = (sri_kernels){
         .gemm_s8 = {gemm_s8_size, gemm_s8_pack, gemm_s8_run},
@@ -194,5 +209,6 @@ void sri_kernels_ref(sri_kernels *table) {
         .add_norm = add_norm,
         .attend = attend,
         .dots = dots,
+        .sum_rows = sum_rows,
     };
 }

@@ -3,6 +3,8 @@
  */
 #include "model/config.h"
 
+#include "model/safetensors.h"
+
 #include <jansson.h>
 #include <limits.h>
 #include <string.h>
@@ -107,6 +109,56 @@ sr_status sri_config_read(const char *directory, sri_config *config, sr_error *e
     if (code == SR_OK) code = load_object(path, &object, error);
     if (code == SR_OK) code = check_kind(path, object, error);
     if (code == SR_OK) code = read_numbers(path, object, config, error);
+    json_decref(object);
+    return code;
+}
+
+/* ---- static models --------------------------------------------------------------------------- */
+
+static bool has_embeddings(const char *directory) {
+    char path[PATH_MAX];
+    sri_safetensors *file;
+    if (sri_join_path(path, sizeof path, directory, "model.safetensors", NULL) != SR_OK ||
+        sri_safetensors_open(path, &file, NULL) != SR_OK)
+        return false;
+    bool found = sri_safetensors_find(file, "embeddings") != NULL;
+    sri_safetensors_close(&file);
+    return found;
+}
+
+static sr_status load_config(const char *directory, json_t **object, sr_error *error) {
+    char path[PATH_MAX];
+    sr_status code = sri_join_path(path, sizeof path, directory, "config.json", error);
+    return code == SR_OK ? load_object(path, object, error) : code;
+}
+
+sr_status sri_model_is_static(const char *directory, bool *is_static, sr_error *error) {
+    json_t *object = NULL;
+    sr_status code = load_config(directory, &object, error);
+    if (code != SR_OK) return code;
+    const json_t *type = json_object_get(object, "model_type");
+    const char *name = json_string_value(type);
+    *is_static =
+        type == NULL ? has_embeddings(directory) : name != NULL && strcmp(name, "model2vec") == 0;
+    json_decref(object);
+    return SR_OK;
+}
+
+sr_status sri_static_config_read(const char *directory, size_t *max_length, sr_error *error) {
+    json_t *object = NULL;
+    sr_status code = load_config(directory, &object, error);
+    if (code != SR_OK) return code;
+    const json_t *most = json_object_get(object, "max_length");
+    if (most == NULL)
+        *max_length = 512;
+    else if (json_is_null(most))
+        *max_length = SIZE_MAX;
+    else if (json_is_integer(most) && json_integer_value(most) >= 1)
+        *max_length = (size_t)json_integer_value(most);
+    else
+        code =
+            sri_fail(error, SR_ERR_FORMAT, directory,
+                     "%s/config.json: max_length must be null or a whole number from 1", directory);
     json_decref(object);
     return code;
 }

@@ -31,6 +31,15 @@ typedef struct sri_description {
 sr_status sri_description_read(const char *directory, sri_description *description,
                                sr_error *error);
 
+/* What kind of model a directory holds: by `model_type` of config.json, "model2vec" being a static
+ * one; where that is missing, by the tensor `embeddings` of model.safetensors. Everything else is
+ * left to the transformer's own checks. */
+sr_status sri_model_is_static(const char *directory, bool *is_static, sr_error *error);
+
+/* `max_length` of a static model's config.json: 512 where it is missing, SIZE_MAX where it is null
+ * (no limit). */
+sr_status sri_static_config_read(const char *directory, size_t *max_length, sr_error *error);
+
 /* Joins with a slash; SR_ERR_LIMIT when it does not fit. */
 sr_status sri_join_path(char *path, size_t capacity, const char *directory, const char *name,
                         sr_error *error);

@@ -31,10 +31,10 @@ static const struct {
     {"F16", SRI_F16, 2},
     {"BF16", SRI_BF16, 2},
     {"I8", SRI_I8, 1},
-    {"F64", SRI_OTHER_DTYPE, 8},
-    {"I64", SRI_OTHER_DTYPE, 8},
+    {"F64", SRI_F64, 8},
+    {"I64", SRI_I64, 8},
     {"U64", SRI_OTHER_DTYPE, 8},
-    {"I32", SRI_OTHER_DTYPE, 4},
+    {"I32", SRI_I32, 4},
     {"U32", SRI_OTHER_DTYPE, 4},
     {"I16", SRI_OTHER_DTYPE, 2},
     {"U16", SRI_OTHER_DTYPE, 2},
@@ -170,7 +170,8 @@ const sri_tensor *sri_safetensors_find(const sri_safetensors *file, const char *
 
 void sri_safetensors_release(const sri_safetensors *file, const sri_tensor *tensor) {
     size_t bytes = tensor->count;
-    if (tensor->dtype == SRI_F32) bytes *= 4;
+    if (tensor->dtype == SRI_F64 || tensor->dtype == SRI_I64) bytes *= 8;
+    if (tensor->dtype == SRI_F32 || tensor->dtype == SRI_I32) bytes *= 4;
     if (tensor->dtype == SRI_F16 || tensor->dtype == SRI_BF16) bytes *= 2;
     sri_mapping_release(&file->mapping, (size_t)(tensor->data - file->mapping.data), bytes);
 }
@@ -195,9 +196,26 @@ void sri_tensor_floats(const sri_tensor *tensor, size_t first, size_t count, flo
         memcpy(out, tensor->data + first * sizeof *out, count * sizeof *out);
         return;
     }
+    for (size_t i = 0; tensor->dtype == SRI_F64 && i < count; i++) {
+        double number;
+        memcpy(&number, tensor->data + (first + i) * sizeof number, sizeof number);
+        out[i] = (float)number;
+    }
+    if (tensor->dtype == SRI_F64) return;
     for (size_t i = 0; i < count; i++) {
         uint16_t half;
         memcpy(&half, tensor->data + (first + i) * sizeof half, sizeof half);
         out[i] = tensor->dtype == SRI_BF16 ? from_bits((uint32_t)half << 16) : from_half(half);
     }
+}
+
+int64_t sri_tensor_integer(const sri_tensor *tensor, size_t index) {
+    if (tensor->dtype == SRI_I64) {
+        int64_t number;
+        memcpy(&number, tensor->data + index * sizeof number, sizeof number);
+        return number;
+    }
+    int32_t number;
+    memcpy(&number, tensor->data + index * sizeof number, sizeof number);
+    return number;
 }

@@ -6,7 +6,16 @@
 
 #include "base/base.h"
 
-typedef enum sri_dtype { SRI_F32, SRI_F16, SRI_BF16, SRI_I8, SRI_OTHER_DTYPE } sri_dtype;
+typedef enum sri_dtype {
+    SRI_F32,
+    SRI_F16,
+    SRI_BF16,
+    SRI_F64,
+    SRI_I8,
+    SRI_I32,
+    SRI_I64,
+    SRI_OTHER_DTYPE
+} sri_dtype;
 
 #define SRI_MAX_RANK 4
 
@@ -35,5 +44,8 @@ void sri_safetensors_release(const sri_safetensors *file, const sri_tensor *tens
 
 /* Copies elements [first, first + count) as floats; the tensor must be of a floating-point type. */
 void sri_tensor_floats(const sri_tensor *tensor, size_t first, size_t count, float *out);
+
+/* One element of a tensor of I32 or I64. */
+int64_t sri_tensor_integer(const sri_tensor *tensor, size_t index);
 
 #endif

@@ -309,26 +309,45 @@ static void read_all(state *s) {
     end_word(s);
 }
 
-size_t sri_tokenize(const sri_tokenizer *tokenizer, sr_str prefix, sr_str text, int32_t *ids,
-                    size_t capacity, bool *truncated) {
-    assert(capacity >= 2);
+static inline size_t tokenize(const sri_tokenizer *tokenizer, sr_str prefix, sr_str text,
+                              int32_t leading, int32_t trailing, int32_t *ids, size_t capacity,
+                              bool *truncated) {
     state s; /* not initialised as a whole: the word is large */
     s.tokenizer = tokenizer;
     const char *first = prefix.len > 0 ? prefix.data : "", *second = text.len > 0 ? text.data : "";
     s.input = (reader){first, first + prefix.len, second, second + text.len};
     s.ids = ids;
-    s.room = capacity - (tokenizer->trailing >= 0);
+    s.room = capacity - (trailing >= 0);
     s.count = s.len = s.chars = s.run = s.unmatched = 0;
     s.truncated = s.too_long = false;
     s.previous = 0;
-    if (tokenizer->leading >= 0) ids[s.count++] = tokenizer->leading;
+    if (leading >= 0) ids[s.count++] = leading;
     read_all(&s);
-    if (tokenizer->trailing >= 0) ids[s.count++] = tokenizer->trailing;
+    if (trailing >= 0) ids[s.count++] = trailing;
     if (truncated != NULL) *truncated = s.truncated;
     return s.count;
 }
 
+size_t sri_tokenize(const sri_tokenizer *tokenizer, sr_str prefix, sr_str text, int32_t *ids,
+                    size_t capacity, bool *truncated) {
+    assert(capacity >= 2);
+    return tokenize(tokenizer, prefix, text, tokenizer->leading, tokenizer->trailing, ids, capacity,
+                    truncated);
+}
+
+size_t sri_tokenize_bare(const sri_tokenizer *tokenizer, sr_str prefix, sr_str text, int32_t *ids,
+                         size_t capacity, bool *truncated) {
+    assert(capacity >= 1);
+    return tokenize(tokenizer, prefix, text, -1, -1, ids, capacity, truncated);
+}
+
 size_t sri_tokenizer_vocabulary(const sri_tokenizer *tokenizer) { return tokenizer->vocabulary; }
+
+int32_t sri_tokenizer_unknown(const sri_tokenizer *tokenizer) { return tokenizer->unknown; }
+
+int32_t sri_tokenizer_leading(const sri_tokenizer *tokenizer) { return tokenizer->leading; }
+
+int32_t sri_tokenizer_trailing(const sri_tokenizer *tokenizer) { return tokenizer->trailing; }
 
 /* ---- The table of bytes ----------------------------------------------------------------------------- */
 
