@@ -21,19 +21,32 @@ sr_str sr_str_of(const char *terminated) {
     return (sr_str){terminated, terminated == NULL ? 0 : strlen(terminated)};
 }
 
-/* Cuts a string that snprintf may have cut inside a UTF-8 sequence back to a whole character, and
- * turns control characters (a hostile name may hold newlines) into spaces. */
-static void tidy(char *text) {
-    size_t len = strlen(text);
-    size_t lead = len;
-    while (lead > 0 && len - lead < 3 && ((unsigned char)text[lead - 1] & 0xC0) == 0x80) lead--;
-    if (lead > 0 && (unsigned char)text[lead - 1] >= 0xC0) {
-        unsigned char first = (unsigned char)text[lead - 1];
-        size_t need = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
-        if (len - (lead - 1) < need) text[lead - 1] = '\0';
+/* Length of the UTF-8 sequence at `c`: 0 when it is none, -1 when the string ends inside it. Overlong
+ * forms and surrogates pass: nothing worse than a strange character comes of them here. */
+static int sequence_length(const unsigned char *c) {
+    if (c[0] < 0x80) return 1;
+    int length = c[0] >= 0xF5 || c[0] < 0xC2 ? 0 : c[0] >= 0xF0 ? 4 : c[0] >= 0xE0 ? 3 : 2;
+    for (int i = 1; i < length; i++) {
+        if (c[i] == '\0') return -1;
+        if ((c[i] & 0xC0) != 0x80) return 0;
     }
-    for (char *c = text; *c != '\0'; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7F) *c = ' ';
+    return length;
+}
+
+/* Makes a line that is safe to print of what may hold a hostile file name: control characters become
+ * spaces, what is not UTF-8 becomes '?', and a character that snprintf has cut is dropped. */
+static void tidy(char *text) {
+    for (unsigned char *c = (unsigned char *)text; *c != '\0';) {
+        int length = sequence_length(c);
+        bool c1 = length == 2 && c[0] == 0xC2 && c[1] < 0xA0;
+        if (length < 0)
+            *c = '\0';
+        else if (length == 0)
+            *c = '?';
+        else if (*c < 0x20 || *c == 0x7F || c1)
+            memset(c, ' ', (size_t)length);
+        c += length < 0 ? 0 : SRI_MAX(length, 1);
+    }
 }
 
 static void fill(sr_error *error, sr_status code, const char *place, const char *format,

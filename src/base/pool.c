@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 typedef struct job {
@@ -63,6 +64,16 @@ static void run_next(sri_pool *pool, job *current) {
     current->done++;
 }
 
+/* Lets a caller that waits for a slot have the one just given back, which the holder of the mutex would
+ * otherwise take again at once. */
+static void give_way(sri_pool *pool) {
+    if (atomic_load(&pool->waiting) == 0) return;
+    pthread_cond_broadcast(&pool->progress);
+    pthread_mutex_unlock(&pool->mutex);
+    sched_yield();
+    pthread_mutex_lock(&pool->mutex);
+}
+
 static void *work(void *argument) {
     sri_pool *pool = argument;
     pthread_mutex_lock(&pool->mutex);
@@ -70,6 +81,7 @@ static void *work(void *argument) {
         if (pool->oldest != NULL && pool->free_count > 0) {
             run_next(pool, pool->oldest);
             pthread_cond_broadcast(&pool->progress);
+            give_way(pool);
         } else {
             pthread_cond_wait(&pool->work, &pool->mutex);
         }
@@ -87,6 +99,7 @@ void sri_pool_run(sri_pool *pool, sri_task_fn *function, void *argument, size_t 
     while (own.done < count) {
         if (own.next < count && pool->free_count > 0) {
             run_next(pool, &own);
+            give_way(pool);
             continue;
         }
         bool starved = own.next < count;

@@ -11,7 +11,8 @@
 #include <jansson.h>
 #include <string.h>
 
-#define MAX_HEADER ((uint64_t)64 * 1024 * 1024)
+/* JSON in memory is some fifty times its text; a model of 10,000 tensors needs 1.5 MB. */
+#define MAX_HEADER ((uint64_t)2 * 1024 * 1024)
 
 struct sri_safetensors {
     sri_mapping mapping;
@@ -112,7 +113,11 @@ static sr_status read_header(sri_safetensors *file, sr_error *error) {
                         "%s has %zu bytes; it is not a safetensors file", file->path,
                         file->mapping.size);
     for (int i = 7; i >= 0; i--) length = length << 8 | file->mapping.data[i];
-    if (length > MAX_HEADER || length > file->mapping.size - 8)
+    if (length > MAX_HEADER && length <= file->mapping.size - 8)
+        return sri_fail(error, SR_ERR_LIMIT, file->path,
+                        "%s has a header of %llu bytes; at most %llu are read", file->path,
+                        (unsigned long long)length, (unsigned long long)MAX_HEADER);
+    if (length > file->mapping.size - 8)
         return sri_fail(error, SR_ERR_FORMAT, file->path,
                         "%s says that its header has %llu bytes, but the file has %zu; it is "
                         "truncated or not a "

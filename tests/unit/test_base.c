@@ -21,7 +21,10 @@ static void errors_are_one_line_of_whole_characters(void **state) {
     sri_fail(&error, SR_ERR_IO, place, "x");
     assert_int_equal(strlen(error.place), 255); /* 85 whole characters of 3 bytes */
     sri_fail(&error, SR_ERR_IO, place + 1, "x");
-    assert_int_equal((unsigned char)error.place[strlen(error.place) - 1], 0xAC);
+    assert_memory_equal(error.place, "??\xE2\x82\xAC", 5); /* the first character was cut off */
+    assert_int_equal(strlen(error.place), 2 + 84 * 3);
+    sri_fail(&error, SR_ERR_IO, NULL, "bell \a, csi \xC2\x9B, latin \xE9t\xE9, euro \xE2\x82\xAC");
+    assert_string_equal(error.message, "bell  , csi   , latin ?t?, euro \xE2\x82\xAC");
     assert_int_equal(sri_fail(NULL, SR_ERR_IO, NULL, "x"), SR_ERR_IO);
 }
 

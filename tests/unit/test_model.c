@@ -300,6 +300,12 @@ static void write_header(const char *header) {
 
 static void hostile_headers_are_refused(void **state) {
     (void)state;
+    sri_buffer long_header = {0};
+    while (long_header.len < 3000000) sri_buffer_append_str(&long_header, "[],");
+    sri_buffer_append(&long_header, "", 1);
+    write_header(long_header.data); /* would take a hundred times its size in memory */
+    sri_buffer_free(&long_header);
+    expect_refusal(SR_ERR_LIMIT, "header");
     static const char huge[] = "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x7F{}";
     write_file("model.safetensors", huge, sizeof huge - 1);
     expect_refusal(SR_ERR_FORMAT, "truncated");
