@@ -109,7 +109,7 @@ static const cli_option *find_option(const cli_option *options, size_t count, co
     return NULL;
 }
 
-static void put_help(cli_state *cli) {
+static bool put_help(cli_state *cli) {
     static const char globals[] =
         "\nGlobal options, before or after the command:\n"
         "  --db FILE       the route table (default: synaptoroute.db in this directory)\n"
@@ -121,32 +121,31 @@ static void put_help(cli_state *cli) {
         "  --help          this text\n"
         "  --version       the version\n";
     const cli_command *command = cli->command;
-    if (command != NULL) {
-        sri_buffer_format(&cli->out, "Usage: synaptoroute %s %s\n\n%s\n%s%s", command->name,
-                          command->arguments, command->summary, command->help, globals);
-        return;
-    }
+    if (command != NULL)
+        return sri_buffer_format(&cli->out, "Usage: synaptoroute %s %s\n\n%s\n%s%s", command->name,
+                                 command->arguments, command->summary, command->help, globals);
     size_t count;
     const cli_command *commands = cli_commands(&count);
-    sri_buffer_append_str(&cli->out, "Usage: synaptoroute [OPTIONS] COMMAND ...\n\n"
-                                     "Decides which of your routes a text belongs to, or none.\n\n"
-                                     "Commands (synaptoroute COMMAND --help says more):\n");
-    for (size_t i = 0; i < count; i++)
-        sri_buffer_format(&cli->out, "  %-8s %s\n", commands[i].name, commands[i].summary);
-    sri_buffer_append_str(&cli->out, globals);
-    sri_buffer_append_str(&cli->out, "\nExit status: 0 done, 1 the work failed, 2 wrong usage.\n");
+    bool done = sri_buffer_append_str(&cli->out,
+                                      "Usage: synaptoroute [OPTIONS] COMMAND ...\n\n"
+                                      "Decides which of your routes a text belongs to, or none.\n\n"
+                                      "Commands (synaptoroute COMMAND --help says more):\n");
+    for (size_t i = 0; done && i < count; i++)
+        done = sri_buffer_format(&cli->out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+    return done && sri_buffer_append_str(&cli->out, globals) &&
+           sri_buffer_append_str(&cli->out,
+                                 "\nExit status: 0 done, 1 the work failed, 2 wrong usage.\n");
 }
 
 /* Takes the option at argv[*i] and its value, moving *i to the last argument taken. */
 static int take_option(cli_state *cli, int *i, const cli_option *options, size_t count) {
     const char *argument = cli->argv[*i];
     if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0) {
-        put_help(cli);
-        return EXIT_DONE;
+        return put_help(cli) ? EXIT_DONE : cli_fail_memory(cli);
     }
     if (strcmp(argument, "--version") == 0) {
-        sri_buffer_format(&cli->out, "synaptoroute %s\n", sr_version());
-        return EXIT_DONE;
+        bool done = sri_buffer_format(&cli->out, "synaptoroute %s\n", sr_version());
+        return done ? EXIT_DONE : cli_fail_memory(cli);
     }
     const char *name = argument + 2;
     size_t len = strcspn(argument, "=");

@@ -36,8 +36,8 @@ sr_status sri_fail_memory(sr_error *error);
  * `full_size` bytes: an older, smaller struct leaves zeros (the defaults) behind it; a newer,
  * larger one is accepted when what this library does not know is zero. `given` may be NULL: all
  * defaults. */
-sr_status sri_take_options(void *full, size_t full_size, const void *given, const char *place,
-                           sr_error *error);
+SR_MUST_CHECK sr_status sri_take_options(void *full, size_t full_size, const void *given,
+                                         const char *place, sr_error *error);
 
 /* ---- Log (log.c) ----------------------------------------------------------------------------- */
 
@@ -61,19 +61,20 @@ static inline bool sri_size_add(size_t a, size_t b, size_t *out) {
 
 /* NULL when memory is short or count * size overflows; zeroed where the name says so. A size of 0
  * gives a pointer that may be freed. */
-void *sri_alloc(size_t bytes);
-void *sri_alloc_array(size_t count, size_t size);
-void *sri_alloc_zero(size_t count, size_t size);
-void *sri_resize_array(void *old, size_t count, size_t size); /* old stays valid on NULL */
-void sri_free(void *memory);                                  /* NULL is allowed */
+SR_MUST_CHECK void *sri_alloc(size_t bytes);
+SR_MUST_CHECK void *sri_alloc_array(size_t count, size_t size);
+SR_MUST_CHECK void *sri_alloc_zero(size_t count, size_t size);
+SR_MUST_CHECK void *sri_resize_array(void *old, size_t count,
+                                     size_t size); /* old stays valid on NULL */
+void sri_free(void *memory);                       /* NULL is allowed */
 /* `bytes` aligned to 64; freed by sri_free_aligned. */
-void *sri_alloc_aligned(size_t bytes);
+SR_MUST_CHECK void *sri_alloc_aligned(size_t bytes);
 void sri_free_aligned(void *memory);
-char *sri_strdup(sr_str text); /* terminated copy */
+SR_MUST_CHECK char *sri_strdup(sr_str text); /* terminated copy */
 
 /* Makes room for `count` elements of `size` bytes in `*array`, whose capacity is `*capacity`,
  * growing by half. False, nothing changed, when memory is short. */
-bool sri_grow(void **array, size_t *capacity, size_t count, size_t size);
+SR_MUST_CHECK bool sri_grow(void **array, size_t *capacity, size_t count, size_t size);
 
 /* ---- Buffer (buffer.c): a growing byte string with a stated maximum -------------------------- */
 
@@ -85,9 +86,9 @@ typedef struct sri_buffer {
 } sri_buffer;
 
 /* False, nothing appended, when memory is short or `max` would be passed. */
-bool sri_buffer_append(sri_buffer *buffer, const void *bytes, size_t len);
-bool sri_buffer_append_str(sri_buffer *buffer, const char *terminated);
-bool sri_buffer_format(sri_buffer *buffer, const char *format, ...) SRI_PRINTF(2, 3);
+SR_MUST_CHECK bool sri_buffer_append(sri_buffer *buffer, const void *bytes, size_t len);
+SR_MUST_CHECK bool sri_buffer_append_str(sri_buffer *buffer, const char *terminated);
+SR_MUST_CHECK bool sri_buffer_format(sri_buffer *buffer, const char *format, ...) SRI_PRINTF(2, 3);
 void sri_buffer_free(sri_buffer *buffer); /* leaves it empty and usable */
 
 /* ---- Arena (arena.c): memory freed all at once ----------------------------------------------- */
@@ -96,10 +97,10 @@ typedef struct sri_arena {
     struct sri_arena_block *block; /* newest */
 } sri_arena;
 
-void *sri_arena_alloc(sri_arena *arena,
-                      size_t bytes); /* aligned to 16; NULL when memory is short */
+SR_MUST_CHECK void *sri_arena_alloc(sri_arena *arena,
+                                    size_t bytes); /* aligned to 16; NULL when memory is short */
 /* Terminated copy; the returned data is NULL when memory is short. */
-sr_str sri_arena_copy(sri_arena *arena, sr_str text);
+SR_MUST_CHECK sr_str sri_arena_copy(sri_arena *arena, sr_str text);
 void sri_arena_free(sri_arena *arena);
 
 /* ---- Hash map (map.c): byte string -> uint64 ------------------------------------------------- */
@@ -119,9 +120,9 @@ typedef struct sri_map {
     size_t count;
 } sri_map;
 
-bool sri_map_reserve(sri_map *map, size_t count); /* false when memory is short */
+SR_MUST_CHECK bool sri_map_reserve(sri_map *map, size_t count); /* false when memory is short */
 /* Adds or overwrites; false when memory is short (never after a sufficient reserve). */
-bool sri_map_put(sri_map *map, sr_str key, uint64_t value);
+SR_MUST_CHECK bool sri_map_put(sri_map *map, sr_str key, uint64_t value);
 bool sri_map_get(const sri_map *map, sr_str key, uint64_t *value); /* value may be NULL */
 bool sri_map_remove(sri_map *map, sr_str key);                     /* false when absent */
 void sri_map_free(sri_map *map);
@@ -136,20 +137,21 @@ typedef struct sri_mapping {
 } sri_mapping;
 
 /* Refuses what is not a regular file. */
-sr_status sri_map_file(const char *path, sri_mapping *mapping, sr_error *error);
+SR_MUST_CHECK sr_status sri_map_file(const char *path, sri_mapping *mapping, sr_error *error);
 void sri_unmap_file(sri_mapping *mapping);
 /* Tells the system that the pages of [offset, offset + size) are not needed soon. */
 void sri_mapping_release(const sri_mapping *mapping, size_t offset, size_t size);
 
 /* Reads a whole regular file (or a pipe) into `buffer`, up to `max` bytes; more is SR_ERR_LIMIT. */
-sr_status sri_read_file(const char *path, size_t max, sri_buffer *buffer, sr_error *error);
+SR_MUST_CHECK sr_status sri_read_file(const char *path, size_t max, sri_buffer *buffer,
+                                      sr_error *error);
 
 bool sri_is_directory(const char *path);
 bool sri_is_file(const char *path);
 
 /* The file that holds this code: the shared library, or the program. False when the system cannot
  * say. */
-bool sri_self_path(char *path, size_t capacity);
+SR_MUST_CHECK bool sri_self_path(char *path, size_t capacity);
 int sri_cpu_count(void);  /* cores that this process may use, at least 1 */
 double sri_seconds(void); /* monotonic clock */
 uint64_t sri_random_seed(void);
@@ -165,7 +167,7 @@ typedef struct sri_sha256 {
 void sri_sha256_init(sri_sha256 *sha);
 void sri_sha256_update(sri_sha256 *sha, const void *bytes, size_t len);
 void sri_sha256_hex(sri_sha256 *sha, char hex[65]); /* ends the digest */
-sr_status sri_sha256_file(const char *path, char hex[65], sr_error *error);
+SR_MUST_CHECK sr_status sri_sha256_file(const char *path, char hex[65], sr_error *error);
 
 /* ---- Thread pool (pool.c) -------------------------------------------------------------------- */
 
@@ -175,7 +177,7 @@ typedef struct sri_pool sri_pool;
  * a slot, so scratch memory can be kept per slot. */
 typedef void sri_task_fn(void *job, size_t task, int slot);
 
-sr_status sri_pool_open(int threads, sri_pool **pool, sr_error *error);
+SR_MUST_CHECK sr_status sri_pool_open(int threads, sri_pool **pool, sr_error *error);
 void sri_pool_close(sri_pool **pool);
 int sri_pool_threads(const sri_pool *pool);
 /* Runs tasks 0 to count - 1 and returns when all are done. The caller computes too. Any number of

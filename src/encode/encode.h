@@ -11,6 +11,6 @@ int sri_encoder_threads(const sr_encoder *encoder);
 
 /* Compares the model's files with the digests stored beside them; SR_ERR_FORMAT names the file that
  * differs. Reads every byte: for `info --verify`, not for a start. */
-sr_status sri_encoder_verify(sr_encoder *encoder, sr_error *error);
+SR_MUST_CHECK sr_status sri_encoder_verify(sr_encoder *encoder, sr_error *error);
 
 #endif

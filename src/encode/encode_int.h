@@ -30,19 +30,20 @@ struct sr_encoder {
 };
 
 /* Each fills kind, state, dimension, threads, name and fingerprint of a zeroed encoder. */
-sr_status sri_callback_encoder_open(const sr_encoder_options *options, sr_encoder *encoder,
-                                    sr_error *error);
-sr_status sri_transformer_encoder_open(const sr_encoder_options *options, sr_encoder *encoder,
-                                       sr_error *error);
+SR_MUST_CHECK sr_status sri_callback_encoder_open(const sr_encoder_options *options,
+                                                  sr_encoder *encoder, sr_error *error);
+SR_MUST_CHECK sr_status sri_transformer_encoder_open(const sr_encoder_options *options,
+                                                     sr_encoder *encoder, sr_error *error);
 
 sr_status sri_static_encoder_open(const sr_encoder_options *options, sr_encoder *encoder,
                                   sr_error *error);
 
 /* Scales a vector to length 1; false, and the vector unchanged, when it is zero or not finite. */
-bool sri_normalise(float *vector, size_t dimension);
+SR_MUST_CHECK bool sri_normalise(float *vector, size_t dimension);
 
 /* Writes to `path` the directory of a model given as a name, a directory or NULL (the default). A
  * name is looked up among the shipped models (locate.c). */
-sr_status sri_locate_model(const char *model, char *path, size_t capacity, sr_error *error);
+SR_MUST_CHECK sr_status sri_locate_model(const char *model, char *path, size_t capacity,
+                                         sr_error *error);
 
 #endif

@@ -14,7 +14,7 @@ typedef struct sri_config {
     float epsilon;
 } sri_config;
 
-sr_status sri_config_read(const char *directory, sri_config *config, sr_error *error);
+SR_MUST_CHECK sr_status sri_config_read(const char *directory, sri_config *config, sr_error *error);
 
 /* What the transformer's own files leave open. Read from synaptoroute.json; where that is missing,
  * from 1_Pooling/config.json and sentence_bert_config.json of sentence-transformers; else mean
@@ -28,8 +28,8 @@ typedef struct sri_description {
 } sri_description;
 
 /* Checks the sizes of the described files too: SR_ERR_FORMAT when one has been replaced or cut. */
-sr_status sri_description_read(const char *directory, sri_description *description,
-                               sr_error *error);
+SR_MUST_CHECK sr_status sri_description_read(const char *directory, sri_description *description,
+                                             sr_error *error);
 
 /* What kind of model a directory holds: by `model_type` of config.json, "model2vec" being a static
  * one; where that is missing, by the tensor `embeddings` of model.safetensors. Everything else is
@@ -41,7 +41,7 @@ sr_status sri_model_is_static(const char *directory, bool *is_static, sr_error *
 sr_status sri_static_config_read(const char *directory, size_t *max_length, sr_error *error);
 
 /* Joins with a slash; SR_ERR_LIMIT when it does not fit. */
-sr_status sri_join_path(char *path, size_t capacity, const char *directory, const char *name,
-                        sr_error *error);
+SR_MUST_CHECK sr_status sri_join_path(char *path, size_t capacity, const char *directory,
+                                      const char *name, sr_error *error);
 
 #endif

@@ -15,16 +15,16 @@ typedef enum sri_weights {
 } sri_weights;
 
 /* Opens DIRECTORY/config.json and model.safetensors and packs the weights for this CPU. */
-sr_status sri_model_open(const char *directory, sri_weights weights, sri_model **model,
-                         sr_error *error);
+SR_MUST_CHECK sr_status sri_model_open(const char *directory, sri_weights weights,
+                                       sri_model **model, sr_error *error);
 void sri_model_close(sri_model **model);
 const sri_config *sri_model_config(const sri_model *model);
 
 /* Memory for one forward pass at a time of at most `tokens` tokens, in texts of at most `longest`.
  * */
 typedef struct sri_scratch sri_scratch;
-sr_status sri_scratch_open(const sri_model *model, size_t tokens, size_t longest,
-                           sri_scratch **scratch, sr_error *error);
+SR_MUST_CHECK sr_status sri_scratch_open(const sri_model *model, size_t tokens, size_t longest,
+                                         sri_scratch **scratch, sr_error *error);
 void sri_scratch_close(sri_scratch **scratch);
 
 /* A batch of texts without padding: text t is ids[start[t]] to ids[start[t + 1] - 1]. */

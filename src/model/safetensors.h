@@ -32,7 +32,8 @@ typedef struct sri_safetensors sri_safetensors;
 
 /* Maps the file and checks the whole header: every tensor lies inside the file and has as many
  * bytes as its shape says. SR_ERR_FORMAT otherwise. */
-sr_status sri_safetensors_open(const char *path, sri_safetensors **file, sr_error *error);
+SR_MUST_CHECK sr_status sri_safetensors_open(const char *path, sri_safetensors **file,
+                                             sr_error *error);
 void sri_safetensors_close(sri_safetensors **file);
 const char *sri_safetensors_path(const sri_safetensors *file);
 

@@ -81,7 +81,7 @@ static void add_tensor(writer *w, const char *name, const char *shape, size_t el
     for (size_t i = 0; i < elements; i++) {
         w->random = w->random * 1664525u + 1013904223u;
         float value = isnan(w->fill) ? (float)(w->random >> 8) / 8388608.0f - 1.0f : w->fill;
-        sri_buffer_append(&w->data, &value, sizeof value);
+        assert_true(sri_buffer_append(&w->data, &value, sizeof value));
     }
 }
 
@@ -118,12 +118,12 @@ static sri_buffer model_bytes(const char *prefix, float fill) {
         snprintf(name, sizeof name, "%s%s", prefix, tensors[i].name);
         add_tensor(&w, name, tensors[i].shape, tensors[i].elements);
     }
-    sri_buffer_append_str(&w.header, "}");
+    assert_true(sri_buffer_append_str(&w.header, "}"));
     sri_buffer all = {0};
     uint64_t length = w.header.len;
-    sri_buffer_append(&all, &length, sizeof length);
-    sri_buffer_append(&all, w.header.data, w.header.len);
-    sri_buffer_append(&all, w.data.data, w.data.len);
+    assert_true(sri_buffer_append(&all, &length, sizeof length));
+    assert_true(sri_buffer_append(&all, w.header.data, w.header.len));
+    assert_true(sri_buffer_append(&all, w.data.data, w.data.len));
     sri_buffer_free(&w.header);
     sri_buffer_free(&w.data);
     return all;
@@ -272,7 +272,7 @@ static void a_header_with_flipped_bytes_never_crashes(void **state) {
     uint32_t random = 3;
     for (int round = 0; round < 400; round++) {
         sri_buffer copy = {0};
-        sri_buffer_append(&copy, bytes.data, bytes.len);
+        assert_true(sri_buffer_append(&copy, bytes.data, bytes.len));
         for (int flip = 0; flip < 3; flip++) {
             random = random * 1664525u + 1013904223u;
             copy.data[(random >> 8) % 2200] ^= (char)(1 << (random & 7));
@@ -292,8 +292,8 @@ static void a_header_with_flipped_bytes_never_crashes(void **state) {
 static void write_header(const char *header) {
     sri_buffer all = {0};
     uint64_t length = strlen(header);
-    sri_buffer_append(&all, &length, sizeof length);
-    sri_buffer_append_str(&all, header);
+    assert_true(sri_buffer_append(&all, &length, sizeof length));
+    assert_true(sri_buffer_append_str(&all, header));
     write_file("model.safetensors", all.data, all.len);
     sri_buffer_free(&all);
 }
@@ -301,8 +301,8 @@ static void write_header(const char *header) {
 static void hostile_headers_are_refused(void **state) {
     (void)state;
     sri_buffer long_header = {0};
-    while (long_header.len < 3000000) sri_buffer_append_str(&long_header, "[],");
-    sri_buffer_append(&long_header, "", 1);
+    while (long_header.len < 3000000) assert_true(sri_buffer_append_str(&long_header, "[],"));
+    assert_true(sri_buffer_append(&long_header, "", 1));
     write_header(long_header.data); /* would take a hundred times its size in memory */
     sri_buffer_free(&long_header);
     expect_refusal(SR_ERR_LIMIT, "header");
