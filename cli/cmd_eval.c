@@ -114,10 +114,9 @@ static sr_status warn_of_unknown(const cli_state *cli, const sri_rows *rows, sr_
         if (rows->labels[i].rows == 0 || sri_str_equal(name, sr_str_of(oos_label)) ||
             sri_map_get(&known, name, NULL))
             continue;
-        /* As many names as there is room for. */
-        if (unknown++ < 5)
-            (void)sri_buffer_format(&list, "%s%.*s", list.len == 0 ? "" : ", ",
-                                    (int)SRI_MIN(name.len, 50), name.data);
+        if (unknown++ < 5 && !sri_buffer_format(&list, "%s%.*s", list.len == 0 ? "" : ", ",
+                                                (int)SRI_MIN(name.len, 50), name.data))
+            code = sri_fail_memory(error);
     }
     if (unknown > 0 && !cli->quiet)
         cli_message(

@@ -75,9 +75,9 @@ typedef struct writer {
 } writer;
 
 static void add_tensor(writer *w, const char *name, const char *shape, size_t elements) {
-    sri_buffer_format(
+    assert_true(sri_buffer_format(
         &w->header, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
-        w->header.len == 0 ? "{" : ",", name, shape, w->data.len, w->data.len + 4 * elements);
+        w->header.len == 0 ? "{" : ",", name, shape, w->data.len, w->data.len + 4 * elements));
     for (size_t i = 0; i < elements; i++) {
         w->random = w->random * 1664525u + 1013904223u;
         float value = isnan(w->fill) ? (float)(w->random >> 8) / 8388608.0f - 1.0f : w->fill;
