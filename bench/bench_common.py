@@ -47,10 +47,17 @@ def clinc150(directory, *splits):
     return [(text, route) for split in splits for text, route in data[split]]
 
 
+def all_texts(directory):
+    """Every text of both data sets."""
+    clinc = ("train", "val", "test", "oos_train", "oos_val", "oos_test")
+    return [text for text, _ in banking77(directory, "train") + banking77(directory, "test")
+            + clinc150(directory, *clinc)]
+
+
 def sample(directory, count):
-    """`count` texts of the training splits, half of each data set, evenly spaced."""
+    """`count` texts of the test splits, half of each data set, evenly spaced."""
     result = []
-    for rows in (banking77(directory, "train"), clinc150(directory, "train")):
+    for rows in (banking77(directory, "test"), clinc150(directory, "test")):
         step = len(rows) / (count // 2)
         result += [rows[int(i * step)][0] for i in range(count // 2)]
     return result

@@ -1,6 +1,7 @@
 """Measures one encoder in a process of its own; called by peers.py. Prints one JSON object.
 
-Modes: `speed` (batches of 32 after sorting by length, then texts one at a time), `vectors` (saves them).
+Modes: `speed` (batches of 32 after sorting by length, then texts one at a time), `vectors` (saves them), `tokens`
+(compares our ids with the tokenizers package's).
 """
 
 import argparse
@@ -37,9 +38,17 @@ def speed(engine, texts, seconds):
     return {"texts_per_second": rate, "p50_ms": float(p50), "p99_ms": float(p99), "cpu_level": engine.level}
 
 
+def tokens(engine, tokenizer, texts):
+    from tokenizers import Tokenizer
+    peer = Tokenizer.from_file(tokenizer)
+    expected = [encoding.ids for encoding in peer.encode_batch(texts)]
+    different = [text for text, ids in zip(texts, expected) if engine.tokenize(text) != ids]
+    return {"texts": len(texts), "different": len(different), "first": different[:3]}
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("mode", choices=("speed", "vectors"))
+    parser.add_argument("mode", choices=("speed", "vectors", "tokens"))
     parser.add_argument("kind", choices=("ours", *peer_engines.KINDS))
     parser.add_argument("model")
     parser.add_argument("--library")
@@ -58,7 +67,9 @@ def main():
         engine = peer_engines.Ours(options.library, options.model, options.threads)
     else:
         engine = peer_engines.KINDS[options.kind](options.model, options.tokenizer, options.threads)
-    if options.mode == "vectors":
+    if options.mode == "tokens":
+        print(json.dumps(tokens(engine, options.tokenizer, texts)))
+    elif options.mode == "vectors":
         # One at a time: dynamic quantisation has one scale for a whole batch, so padding would tell.
         np.save(options.out, np.concatenate([engine.encode([text]) for text in texts]))
         print("{}")

@@ -49,6 +49,15 @@ class Ours:
         return out
 
 
+    def tokenize(self, text, capacity=1 << 20):
+        raw, count = text.encode(), ctypes.c_size_t()
+        ids = (ctypes.c_int32 * min(capacity, len(raw) + 3))()
+        self._must(self._library.sr_encoder_tokenize(
+            self._encoder, SrStr(raw, len(raw)), ids, ctypes.c_size_t(len(ids)), ctypes.byref(count), None,
+            ctypes.byref(self._error)))
+        return list(ids[:count.value])
+
+
 class Padded:
     """A peer that takes padded batches, CLS pooling. Tokenising uses the threads that it may."""
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares with ONNX Runtime, OpenVINO and the old Python package, on the same texts in the same run.
 
-    bench/peers/peers.py --data DIR [--rounds N] [--only speed,fidelity,import]
+    bench/peers/peers.py --data DIR [--rounds N] [--only speed,tokens,fidelity,import]
 
 speed      texts a second in batches of 32, and milliseconds for one text, with 1 and 2 threads; tokenising
            included. Texts are sorted by length before they are cut into batches, which spares ONNX Runtime most
@@ -9,6 +9,7 @@ speed      texts a second in batches of 32, and milliseconds for one text, with 
            round, and the median of the rounds is given.
            Peers: ONNX Runtime fp32 and int8, each on the exporter's graph and on one with fused attention,
            GELU and norms; int8 by its dynamic quantisation. OpenVINO fp32.
+tokens     ids of every text of both data sets with the tokenizers package's
 fidelity   cosine of vectors with ONNX Runtime's fp32, 1,000 texts, one at a time
 import     Banking77's 10,003 training utterances into a database: the program's whole run, against the old
            package from the start of its imports (and, separately, once it has loaded its model)
@@ -106,6 +107,15 @@ def measure_speed(python, texts, rounds, seconds):
     return {"speed": results, "ratios_to_onnx_runtime_int8": ratios}
 
 
+def measure_tokens(python, data):
+    texts = os.path.join(WORK, "all-texts.json")
+    with open(texts, "w", encoding="utf-8") as file:
+        json.dump(common.all_texts(data), file)
+    result = run_json(*encoder_command(python, "tokens", "ours int8", texts))
+    print(f"token ids: {result['texts']} texts, {result['different']} differ from the tokenizers package's\n")
+    return {"tokens": result}
+
+
 def measure_fidelity(python, texts):
     import_numpy = ("import json, sys; import numpy as np; a, b = (np.load(p) for p in sys.argv[1:]); "
                     "c = (a.astype(float) * b).sum(1); print(json.dumps({'mean': c.mean(), 'least': c.min()}))")
@@ -171,7 +181,7 @@ def main():
     common.add_options(parser, "peers")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
-    parser.add_argument("--only", default="speed,fidelity,import")
+    parser.add_argument("--only", default="speed,tokens,fidelity,import")
     options = parser.parse_args()
     data = common.data_directory(options)
     parts = options.only.split(",")
@@ -189,6 +199,8 @@ def main():
     result = {"benchmark": "peers", "machine": common.machine(), "texts": 1000}
     if "speed" in parts:
         result.update(measure_speed(python, texts, options.rounds, options.seconds))
+    if "tokens" in parts:
+        result.update(measure_tokens(python, data))
     if "fidelity" in parts:
         result.update(measure_fidelity(python, texts))
     if "import" in parts:
