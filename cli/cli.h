@@ -68,6 +68,7 @@ int cli_info(cli_state *cli);
 int cli_import(cli_state *cli);
 int cli_export(cli_state *cli);
 int cli_eval(cli_state *cli);
+int cli_distill(cli_state *cli);
 
 /* ---- Messages and output (output.c) ------------------------------------------------------------ */
 
@@ -109,6 +110,11 @@ void cli_progress_end(cli_progress *progress);
  * EXIT_DONE. `flags` of sr_open_flags. */
 int cli_open(const cli_state *cli, unsigned flags, sr_router **router);
 const char *cli_database(const cli_state *cli);
+
+/* Whether `path` may be written: not when it is the database, one of its side files or `input` (NULL or "-":
+ * none), by whatever name. False after a message. The database must be open, so that its side files are
+ * there. */
+bool cli_may_write(const cli_state *cli, const char *path, const char *input);
 
 /* Parses --path and --top into `options`; EXIT_DONE or EXIT_USAGE after a message. */
 int cli_decide_options(const cli_state *cli, const char *path, int top, bool top_given,

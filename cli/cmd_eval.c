@@ -145,6 +145,12 @@ typedef struct outputs {
     sri_outfile html, predictions;
 } outputs;
 
+static bool may_write(const cli_state *cli, const eval_settings *settings) {
+    const char *input = cli->argv[0];
+    return (settings->html == NULL || cli_may_write(cli, settings->html, input)) &&
+           (settings->predictions == NULL || cli_may_write(cli, settings->predictions, input));
+}
+
 static sr_status open_outputs(const eval_settings *settings, outputs *out, sr_error *error) {
     out->html.descriptor = out->predictions.descriptor = -1;
     sr_status code = SR_OK;
@@ -200,6 +206,10 @@ static int eval_rows(cli_state *cli, const sri_rows *rows, const eval_settings *
     sr_router *router = NULL;
     int status = cli_open(cli, SR_OPEN_EXISTING | SR_OPEN_READ_ONLY, &router);
     if (status != EXIT_DONE) return status;
+    if (!may_write(cli, settings)) {
+        sr_router_close(&router);
+        return EXIT_FAILED;
+    }
     outputs out = {0};
     sr_error error;
     sri_case *cases = cases_of(rows, settings->oos_label);

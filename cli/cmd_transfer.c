@@ -136,8 +136,12 @@ static int export_to(cli_state *cli, sri_format format, const char *path) {
     sr_error error;
     int status = cli_open(cli, SR_OPEN_EXISTING | SR_OPEN_LAZY | SR_OPEN_READ_ONLY, &router);
     if (status != EXIT_DONE) return status;
-    sr_status code = sr_table_read(router, NULL, 1, &table, &error);
-    status = code == SR_OK ? write_table(cli, table, format, path) : cli_fail(cli, &error);
+    if (!cli_may_write(cli, path, NULL))
+        status = EXIT_FAILED;
+    else if (sr_table_read(router, NULL, 1, &table, &error) != SR_OK)
+        status = cli_fail(cli, &error);
+    else
+        status = write_table(cli, table, format, path);
     sr_table_free(&table);
     sr_router_close(&router);
     return status;

@@ -4,6 +4,7 @@
 #include "cli.h"
 
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 const char *cli_database(const cli_state *cli) {
@@ -35,6 +36,29 @@ int cli_open(const cli_state *cli, unsigned flags, sr_router **router) {
     sr_status code = sr_router_open(&options, router, &error);
     cli_progress_end(&progress);
     return code == SR_OK ? EXIT_DONE : cli_fail(cli, &error);
+}
+
+/* Whether `target` is the file called `path` and `suffix`. */
+static bool is_file(const struct stat *target, const char *path, const char *suffix) {
+    char name[4096];
+    struct stat status;
+    int len = snprintf(name, sizeof name, "%s%s", path, suffix);
+    return len >= 0 && (size_t)len < sizeof name && stat(name, &status) == 0 &&
+           status.st_dev == target->st_dev && status.st_ino == target->st_ino;
+}
+
+bool cli_may_write(const cli_state *cli, const char *path, const char *input) {
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-journal"};
+    struct stat target;
+    if (strcmp(path, "-") == 0 || stat(path, &target) != 0) return true;
+    for (size_t i = 0; i < SRI_COUNT(suffixes); i++) {
+        if (!is_file(&target, cli_database(cli), suffixes[i])) continue;
+        cli_message(cli, "%s is the database itself, or a file of it; name another file", path);
+        return false;
+    }
+    if (input == NULL || strcmp(input, "-") == 0 || !is_file(&target, input, "")) return true;
+    cli_message(cli, "%s is the file that is read; name another file", path);
+    return false;
 }
 
 int cli_decide_options(const cli_state *cli, const char *path, int top, bool top_given,

@@ -213,3 +213,19 @@ def test_damaged_files_never_crash_the_import(support):
             process = support.start("--db", ":memory:", "import", f"bad.{ending}")
             _, err = process.communicate(timeout=60)
             assert process.returncode in (0, 1), err
+
+
+def test_the_database_and_the_input_are_never_overwritten(support):
+    """Neither by their names nor by others of the same files."""
+    (support.directory / "link.csv").symlink_to(support.database)
+    (support.directory / "hard.csv").hardlink_to(support.database)
+    support.write("texts.csv", "text,route\nI want a refund,refund\n")
+    for name in ("synaptoroute.db", "./synaptoroute.db", "link.csv", "hard.csv", "synaptoroute.db-wal",
+                 "synaptoroute.db-shm"):
+        support.fails("export", name, "--format", "csv", message=f"{name} is the database itself")
+        for option in ("--html", "--predictions"):
+            support.fails("eval", "texts.csv", option, name, message=f"{name} is the database itself")
+    for option in ("--html", "--predictions"):
+        support.fails("eval", "texts.csv", option, "./texts.csv", message="./texts.csv is the file that is read")
+    assert (support.directory / "texts.csv").read_text().startswith("text,route")
+    support.run("info", "--verify")
