@@ -232,6 +232,27 @@ typedef struct sr_encoder_counts {
 SR_API SR_MUST_CHECK sr_status sr_encoder_stats(const sr_encoder *encoder,
                                                 sr_encoder_counts *counts, sr_error *error);
 
+typedef struct sr_distill_options {
+    size_t size;
+    const char *model;   /* the transformer to distil from; as in sr_encoder_options */
+    const char *output;  /* the directory to make; it must not exist */
+    int dimension;       /* 8 to the transformer's; 0: 256, or the transformer's if that is less */
+    int threads;         /* as in sr_encoder_options */
+    const sr_str *texts; /* texts of the kind that will be encoded; none: NULL and 0 */
+    size_t text_count;
+    sr_progress_fn *progress; /* in tokens of the vocabulary, texts and steps of the fit */
+    void *progress_user;
+} sr_distill_options;
+
+/* Makes a static model, a thousand times as fast as the transformer it is made from and less exact:
+ * one vector for each token of the vocabulary, int8 with a scale for each, in Model2Vec's layout.
+ * With texts, the vectors are fitted so that means over tokens come near to the transformer's
+ * vectors of these texts; some thousands are worth the while. The result does not depend on the
+ * machine or the number of threads. Takes seconds for the vocabulary, and as long as encoding the
+ * texts takes. The directory appears complete or not at all. Fails with SR_ERR_INVALID (`output`
+ * exists), SR_ERR_UNSUPPORTED (the model is static itself) or as sr_encoder_open() does. */
+SR_API SR_MUST_CHECK sr_status sr_distill(const sr_distill_options *options, sr_error *error);
+
 /* ---- Router ---------------------------------------------------------------------------------- */
 
 typedef struct sr_router sr_router; /* opaque; safe to share between threads */

@@ -35,8 +35,8 @@ typedef struct record {
 } record; /* then the vector, then the text, filled up to ALIGN bytes */
 
 /* Records begin at multiples of this, and the ring's size is one: no header is split. */
-#define ALIGN sizeof(record)
-_Static_assert(ALIGN == 16, "a record's header has no padding");
+#define ALIGN ((size_t)16)
+_Static_assert(sizeof(record) == ALIGN, "a record's header has no padding");
 
 typedef struct cache_slot {
     uint64_t hash;
@@ -291,8 +291,8 @@ sr_status sri_cache_encode(sri_cache *cache, sr_encoder *encoder, const sr_str *
 /* Shares the memory between table and ring. The table has a slot and a half for each record without
  * a text: the entries' limit keeps it from filling up. */
 static sr_status take_memory(sri_cache *cache, size_t max_bytes, sr_error *error) {
-    size_t record = record_bytes(cache, 0), slots = LEAST;
-    while (slots < max_bytes / (record + 2 * sizeof(cache_slot)) * 3 / 2) slots *= 2;
+    size_t least = record_bytes(cache, 0), slots = LEAST;
+    while (slots < max_bytes / (least + 2 * sizeof(cache_slot)) * 3 / 2) slots *= 2;
     if (slots * sizeof(cache_slot) > max_bytes / 8) slots /= 2;
     cache->mask = slots - 1;
     cache->entry_limit = slots / 4 * 3;

@@ -2,8 +2,9 @@
  * router.c - opening and closing, loading the model and the table, info and verification.
  *
  * The table in memory answers every question; the store is read when the router opens, when the model comes
- * later (SR_OPEN_LAZY), and when a mutation finds that another process has changed the file. Each time a
- * whole new table is made aside and put in the old one's place. Reading only the changes would be faster
+ * later (SR_OPEN_LAZY), and when another process has changed the file. Every call that reads or changes the
+ * table asks the store for its revision first, which costs some microseconds; a thread that watches the file
+ * was rejected, as it would leave a time in which a removed route is returned. Each time a whole new table is made aside and put in the old one's place. Reading only the changes would be faster
  * for large tables with several writers; that is left for later.
  *
  * Searching has a pool of its own beside the encoder's: a callback encoder has no threads at all, and an
@@ -171,6 +172,17 @@ sr_status sri_router_refresh(sr_router *router, sr_error *error) {
     return load_table(router, atomic_load(&router->ready), error);
 }
 
+/* A database that is busy counts as unchanged: the next call asks again. */
+sr_status sri_router_look(sr_router *router, sr_error *error) {
+    if (!router->store->keeps || pthread_mutex_trylock(&router->writer) != 0) return SR_OK;
+    uint64_t revision = 0;
+    sr_status code = router->store->kind->revision(router->store, &revision, error);
+    if (code == SR_OK && revision != router->table->state.revision)
+        code = sri_router_refresh(router, error);
+    pthread_mutex_unlock(&router->writer);
+    return code == SR_ERR_BUSY ? SR_OK : code;
+}
+
 /* ---- The model -------------------------------------------------------------------------------------------------- */
 
 static sr_status make_pool(sr_router *router, sr_error *error) {
@@ -186,7 +198,9 @@ static sr_status make_encoder(sr_router *router, sr_error *error) {
     sr_encoder_options options = {.size = sizeof options,
                                   .model = router->model,
                                   .threads = router->threads,
-                                  .profile = router->profile};
+                                  .profile = router->profile,
+                                  .cache_bytes = router->cache_bytes,
+                                  .prefix = router->prefix};
     sr_encoder *encoder = NULL;
     sr_status code = sr_encoder_open(&options, &encoder, error);
     if (code != SR_OK) return code;
@@ -248,6 +262,7 @@ static sr_status make_router(const sr_options *options, sr_router **handle, sr_e
     *handle = router;
     router->threads = options->threads;
     router->profile = options->profile;
+    router->cache_bytes = options->cache_bytes;
     router->flags = options->flags;
     router->margin = options->margin;
     router->progress = options->progress;
@@ -257,7 +272,9 @@ static sr_status make_router(const sr_options *options, sr_router **handle, sr_e
     router->database =
         sri_strdup(sr_str_of(options->database == NULL ? ":memory:" : options->database));
     if (options->model != NULL) router->model = sri_strdup(sr_str_of(options->model));
-    bool enough = router->database != NULL && (options->model == NULL || router->model != NULL);
+    if (options->prefix != NULL) router->prefix = sri_strdup(sr_str_of(options->prefix));
+    bool enough = router->database != NULL && (options->model == NULL || router->model != NULL) &&
+                  (options->prefix == NULL || router->prefix != NULL);
     return enough ? SR_OK : sri_fail_memory(error);
 }
 
@@ -314,6 +331,7 @@ void sr_router_close(sr_router **handle) {
     pthread_mutex_destroy(&router->writer);
     sri_free(router->database);
     sri_free(router->model);
+    sri_free(router->prefix);
     sri_free(router);
     *handle = NULL;
 }
@@ -346,6 +364,8 @@ sr_status sr_router_info(sr_router *router, sr_info *info, sr_error *error) {
         return sri_fail(error, SR_ERR_INVALID, "sr_info",
                         "set size to sizeof(sr_info) before the call");
     sr_info full = {0};
+    sr_status code = sri_router_look(router, error);
+    if (code != SR_OK) return code;
     pthread_rwlock_rdlock(&router->lock);
     fill_info(router, &full);
     pthread_rwlock_unlock(&router->lock);

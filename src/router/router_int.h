@@ -92,6 +92,8 @@ sr_status sri_table_load(sri_store *store, const sri_store_model *model, route_t
 struct sr_router {
     char *database; /* as given; ":memory:" when nothing is kept */
     char *model;    /* NULL: the default */
+    char *prefix;   /* NULL: the model's */
+    size_t cache_bytes;
     int threads;
     sr_profile profile;
     unsigned flags;
@@ -115,6 +117,9 @@ sr_status sri_router_ready(sr_router *router, sr_error *error);
 sr_status sri_router_ready_locked(sr_router *router, sr_error *error);
 /* Loads the table again if another process has changed it. The caller holds `writer`. */
 sr_status sri_router_refresh(sr_router *router, sr_error *error);
+/* The same for a call that reads, at its beginning: it waits for nobody. While another thread has `writer`
+ * (a mutation, or a reader that does just this) the table stays as it is. */
+sr_status sri_router_look(sr_router *router, sr_error *error);
 sri_store_model sri_router_model(const sr_router *router); /* needs the encoder */
 /* Texts are encoded in pieces of this many, with progress reported in between. */
 #define SRI_ENCODE_PIECE 256
