@@ -71,6 +71,19 @@ static const cli_command commands[] = {
      "ece,\n"
      "fast_share, seconds, queries_per_second and latency_ms (p50, p99); null where nothing can be "
      "measured.\n"},
+    {"distill", cli_distill, "DIRECTORY", "make a static model from a transformer",
+     "\nMakes DIRECTORY, which must not exist, with a model that encodes a thousand times as fast "
+     "as the\n"
+     "transformer that --model names, less exactly: one vector for each token of the "
+     "vocabulary.\n"
+     "Use it afterwards by --model DIRECTORY.\n\n"
+     "Options:\n"
+     "  --dimension N   of the vectors (default: 256, or the transformer's if that is less)\n"
+     "  --texts FILE    fit the vectors to the transformer's of these texts: one text a line, or "
+     "a file\n"
+     "                  as for import\n"
+     "  --format F, --text-column N, --route-column N\n"
+     "                  as for import\n"},
 };
 
 const cli_command *cli_commands(size_t *count) {
