@@ -25,6 +25,15 @@
  *              results are released by sr_x_free(&result). Both accept a pointer to NULL.
  *   Threads    An sr_router or sr_encoder may be used by any number of threads at once, except that
  *              closing it must not overlap any other call on it. A result belongs to its holder.
+ *   Processes  Several routers, in one process or in several, may have the same database open. A call
+ *              that decides or reads the table begins by asking the database whether another router
+ *              has changed it, and then loads it again: what one router was told is done is seen by
+ *              the next call of every other. Two exceptions: while another thread's call changes or
+ *              loads the table of the same router, a call does not wait for that and uses the table
+ *              as it was; and a database that is read from a directory that cannot be written, so
+ *              that no log can be kept there, is seen as it was when opened. A call fails when the
+ *              database cannot be read then, or with SR_ERR_MODEL when another router has added
+ *              utterances without vectors of this one's model.
  *   Structs    Structs given to the library begin with `size`: set it to sizeof the struct and zero
  *              the rest ({.size = sizeof x}), so that a program built against an older header goes
  *              on working. Zero always means the default.
@@ -139,7 +148,8 @@ SR_API void sr_log_set(sr_log_fn *function, sr_log_level level, void *user);
 SR_API const char *sr_cpu_level(void);
 
 /* Called during long work with the units done and in all, on the calling thread. A return value
- * other than 0 stops the work, which then fails with SR_ERR_CANCELLED and changes nothing. */
+ * other than 0 stops the work, which then fails with SR_ERR_CANCELLED and changes nothing. It must
+ * not call the router whose work it reports, which would wait for itself. */
 typedef int sr_progress_fn(void *user, uint64_t done, uint64_t total);
 
 /* ---- Encoders -------------------------------------------------------------------------------- */
@@ -346,7 +356,8 @@ SR_API SR_MUST_CHECK sr_status sr_route_put(sr_router *router, const sr_route *r
                                             sr_receipt *receipt, sr_error *error);
 
 /* Removes a route with its utterances; SR_ERR_NOT_FOUND when there is none. It is never returned by
- * a call that begins after this one has returned. */
+ * a call of this router that begins after this one has returned, nor by one of another router on the
+ * same database (see Processes). */
 SR_API SR_MUST_CHECK sr_status sr_route_remove(sr_router *router, sr_str name, sr_receipt *receipt,
                                                sr_error *error);
 

@@ -175,10 +175,7 @@ sr_status sri_router_refresh(sr_router *router, sr_error *error) {
 /* A database that is busy counts as unchanged: the next call asks again. */
 sr_status sri_router_look(sr_router *router, sr_error *error) {
     if (!router->store->keeps || pthread_mutex_trylock(&router->writer) != 0) return SR_OK;
-    uint64_t revision = 0;
-    sr_status code = router->store->kind->revision(router->store, &revision, error);
-    if (code == SR_OK && revision != router->table->state.revision)
-        code = sri_router_refresh(router, error);
+    sr_status code = sri_router_refresh(router, error);
     pthread_mutex_unlock(&router->writer);
     return code == SR_ERR_BUSY ? SR_OK : code;
 }

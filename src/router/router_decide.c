@@ -264,6 +264,7 @@ sr_status sr_decide(sr_router *router, const sr_str *texts, size_t n,
     sr_status code = sri_take_options(&options, sizeof options, given, "sr_decide_options", error);
     if (code == SR_OK) code = check_options(&options, error);
     if (code == SR_OK) code = check_texts(texts, n, error);
+    if (code == SR_OK) code = sri_router_look(router, error);
     if (code != SR_OK) return code;
     decide_call call = {.router = router, .no_reject = options.no_reject != 0};
     call.candidates = options.top_k == 0  ? DEFAULT_CANDIDATES

@@ -49,6 +49,8 @@ static bool copy_table(sr_table *table, const route_table *live, const live_rout
 sr_status sr_table_read(sr_router *router, const sr_str *name, int with_utterances,
                         sr_table **handle, sr_error *error) {
     *handle = NULL;
+    sr_status code = sri_router_look(router, error);
+    if (code != SR_OK) return code;
     sr_table *table = sri_alloc_zero(1, sizeof *table);
     if (table == NULL) return sri_fail_memory(error);
     pthread_rwlock_rdlock(&router->lock);

@@ -56,6 +56,26 @@ def test_a_slow_producer_gets_each_answer_at_once(support):
     process.stdout.close(), process.stderr.close()
 
 
+def test_what_another_process_changes_counts_from_the_next_line_on(support):
+    process = support.start("route", "-", "--json")
+
+    def ask():
+        process.stdin.write(b"I want a refund\n")
+        process.stdin.flush()
+        return json.loads(read_line(process))
+
+    assert ask()["route"] == "refund"
+    support.run("remove", "refund")
+    answer = ask()
+    assert "refund" not in [answer["route"]] + [c["route"] for c in answer["candidates"]]
+    assert answer["revision"] == 2
+    support.run("add", "money back", "I want a refund")
+    assert ask()["route"] == "money back"
+    process.stdin.close()
+    assert process.wait(20) == 0
+    process.stdout.close(), process.stderr.close()
+
+
 def test_a_hundred_thousand_lines(support):
     texts = ["" if i % 500 else f"question {i} about a refund" for i in range(100000)]
     began = time.monotonic()

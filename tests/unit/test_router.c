@@ -414,6 +414,38 @@ static void bad_open_options_are_refused(void **state) {
     sr_router_close(NULL);
 }
 
+/* What one router was told is done, the next call of another one on the same file knows, also when that one
+ * only reads. */
+static void changes_of_other_routers_are_seen(void **state) {
+    fixture *self = *state;
+    char directory[256], path[300];
+    toy_directory(directory);
+    snprintf(path, sizeof path, "%s/a.db", directory);
+    sr_router *writer = toy_router(path, self->encoder, 0);
+    assert_int_equal(toy_put(writer, "gone", "hello there", SR_PUT_REPLACE, NULL, NULL), SR_OK);
+    assert_int_equal(toy_put(writer, "kept", "good bye", SR_PUT_REPLACE, NULL, NULL), SR_OK);
+    sr_router *reader = toy_router(path, self->encoder, SR_OPEN_READ_ONLY);
+    sr_router *lazy = toy_router(path, self->encoder, SR_OPEN_READ_ONLY | SR_OPEN_LAZY);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(sr_route_remove(writer, sr_str_of("gone"), NULL, NULL), SR_OK);
+        sr_decisions *decisions = decide(reader, "hello there", NULL);
+        assert_int_equal(sr_decisions_get(decisions, 0)->candidate_count, 1);
+        assert_true(toy_is(sr_decisions_get(decisions, 0)->candidates[0].route, "kept"));
+        assert_int_equal(sr_decisions_get(decisions, 0)->revision, 3 + 2 * i);
+        sr_decisions_free(&decisions);
+        assert_int_equal(revision(lazy), 3 + 2 * i);
+        assert_int_equal(toy_put(writer, "gone", "hello there", SR_PUT_REPLACE, NULL, NULL), SR_OK);
+        toy_assert_table(lazy, "kept:good bye;gone:hello there;");
+        decisions = decide(reader, "hello there", NULL);
+        assert_true(toy_is(sr_decisions_get(decisions, 0)->route, "gone"));
+        sr_decisions_free(&decisions);
+    }
+    sr_router_close(&lazy);
+    sr_router_close(&reader);
+    sr_router_close(&writer);
+    toy_remove_directory(directory);
+}
+
 /* ---- Decisions ------------------------------------------------------------------------------------------------ */
 
 static void a_decision_is_complete(void **state) {
@@ -585,6 +617,7 @@ int main(void) {
         WITH_ROUTER(bad_routes_are_refused_with_a_reason),
         WITH_ROUTER(structs_of_other_sizes_are_understood),
         WITH_ROUTER(bad_open_options_are_refused),
+        WITH_ROUTER(changes_of_other_routers_are_seen),
         WITH_ROUTER(a_decision_is_complete),
         WITH_ROUTER(blank_texts_and_broken_utf8_are_answers),
         WITH_ROUTER(options_of_a_decision_are_obeyed),
