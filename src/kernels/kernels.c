@@ -32,6 +32,18 @@ void sri_kernels_fill(sri_cpu_level level, sri_kernels *table) {
     sri_kernels_gemm_s8_vnni(table);
     if (level < SRI_CPU_AMX) return;
     sri_kernels_gemm_s8_amx(table);
+#elif defined(__aarch64__)
+    if (level < SRI_CPU_NEON) return;
+    sri_kernels_gemm_s8_neon(table);
+    sri_kernels_gemm_f32_neon(table);
+    sri_kernels_rows_neon(table);
+    sri_kernels_attend_neon(table);
+    sri_kernels_dots_neon(table);
+    sri_kernels_static_neon(table);
+    if (level < SRI_CPU_DOTPROD) return;
+    sri_kernels_gemm_s8_dotprod(table);
+    if (level < SRI_CPU_I8MM) return;
+    sri_kernels_gemm_s8_i8mm(table);
 #else
     (void)level;
 #endif

@@ -27,6 +27,15 @@ void sri_kernels_dots_avx512(sri_kernels *table);
 void sri_kernels_static_avx512(sri_kernels *table);
 void sri_kernels_gemm_s8_vnni(sri_kernels *table);
 void sri_kernels_gemm_s8_amx(sri_kernels *table);
+#elif defined(__aarch64__)
+void sri_kernels_gemm_s8_neon(sri_kernels *table);
+void sri_kernels_gemm_f32_neon(sri_kernels *table);
+void sri_kernels_rows_neon(sri_kernels *table);
+void sri_kernels_attend_neon(sri_kernels *table);
+void sri_kernels_dots_neon(sri_kernels *table);
+void sri_kernels_static_neon(sri_kernels *table);
+void sri_kernels_gemm_s8_dotprod(sri_kernels *table);
+void sri_kernels_gemm_s8_i8mm(sri_kernels *table);
 #endif
 
 /* rint() of a value that may be NaN or huge when weights are damaged: no undefined conversion. */

@@ -7,11 +7,10 @@
  * values include extremes. A level that the CPU lacks is skipped, and said so. ref itself is
  * compared with double arithmetic, within the error that its order of operations allows.
  *
- * With --bench: times of the entries on a model's shapes.
+ * With --bench: times of the entries on a model's shapes (bench_kernels.c).
  */
-#include "../unit/unit.h"
-
-#include "kernels/kernels.h"
+#include "test_kernels.h"
+#include "tap.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -76,24 +75,39 @@ static guarded copy_of(const guarded *from) {
 
 /* ---- the levels ------------------------------------------------------------------------------ */
 
-static sri_cpu_level level_of(void **state) {
-    sri_cpu_level level = *(const sri_cpu_level *)*state;
-    if (!sri_cpu_has(level)) {
-        print_message("SKIPPED: this CPU lacks %s\n", sri_cpu_level_name(level));
-        skip();
-    }
-    return level;
-}
+/* The levels above ref of this family of CPUs. */
+#if defined(__x86_64__)
+enum { FIRST_LEVEL = SRI_CPU_AVX2, LAST_LEVEL = SRI_CPU_AMX };
+#elif defined(__aarch64__)
+enum { FIRST_LEVEL = SRI_CPU_NEON, LAST_LEVEL = SRI_CPU_I8MM };
+#else
+enum { FIRST_LEVEL = 1, LAST_LEVEL = 0 };
+#endif
 
-static void tables(void **state, sri_kernels *ref, sri_kernels *level) {
+/* A level, or something like one, and how to fill a table for it. */
+typedef struct variant {
+    const char *name;
+    sri_cpu_level level; /* that the CPU must have */
+    void (*overlay)(sri_kernels *table);
+} variant;
+
+static void tables(const void *argument, sri_kernels *ref, sri_kernels *level) {
+    const variant *wanted = argument;
+    if (!sri_cpu_has(wanted->level)) {
+        printf("# SKIPPED: this CPU lacks %s\n", sri_cpu_level_name(wanted->level));
+        tap_skip();
+    }
     sri_kernels_fill(SRI_CPU_REF, ref);
-    sri_kernels_fill(level_of(state), level);
+    sri_kernels_fill(wanted->level, level);
+    if (wanted->overlay != NULL) wanted->overlay(level);
 }
 
 static void same_bytes(const guarded *a, const guarded *b) {
     check_canaries(a);
     check_canaries(b);
-    assert_memory_equal(a->data, b->data, a->bytes);
+    for (size_t i = 0; i < a->bytes; i++)
+        if (a->data[i] != b->data[i])
+            tap_fail("byte %zu of %zu is 0x%02x, not 0x%02x", i, a->bytes, b->data[i], a->data[i]);
 }
 
 /* ---- int8 product ---------------------------------------------------------------------------- */
@@ -135,7 +149,7 @@ static void compare_gemm_s8(const sri_kernels *ref, const sri_kernels *level, si
                             size_t k, sri_activation activation, bool extreme) {
     guarded w = guard(n * k), scale = floats(n), bias = floats(n);
     for (size_t i = 0; i < n * k; i++)
-        w.data[i] = extreme ? (i % 2 ? 127 : 0x81) : (uint8_t)random_word();
+        w.data[i] = extreme ? (i % 2 ? 127 : 0x80) : (uint8_t)random_word();
     quantized_rows x = random_rows(m, k, extreme);
     guarded expected = guard(m * n * sizeof(float)), actual = guard(m * n * sizeof(float));
     sri_weights_s8 weights = {(int8_t *)w.data, (float *)scale.data, (float *)bias.data, n, k};
@@ -146,9 +160,9 @@ static void compare_gemm_s8(const sri_kernels *ref, const sri_kernels *level, si
     for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
 }
 
-static void gemm_s8_is_exact(void **state) {
+static void gemm_s8_is_exact(const void *argument) {
     sri_kernels ref, level;
-    tables(state, &ref, &level);
+    tables(argument, &ref, &level);
     for (size_t m = 0; m <= 14; m++)
         compare_gemm_s8(&ref, &level, m, 1 + random_word() % 140, 1 + random_word() % 70,
                         (sri_activation)(m % 2), false);
@@ -156,6 +170,8 @@ static void gemm_s8_is_exact(void **state) {
     for (size_t k = 1; k <= 130; k++) compare_gemm_s8(&ref, &level, 3, 17, k, SRI_GELU, false);
     compare_gemm_s8(&ref, &level, 7, 65, 1536, SRI_LINEAR, true);
     compare_gemm_s8(&ref, &level, 2, 16, 2500, SRI_LINEAR, true);
+    for (size_t m = 15; m <= 49; m += 17) /* more than one tile of every level */
+        compare_gemm_s8(&ref, &level, m, 70, 64 + m, SRI_GELU, false);
 }
 
 /* ---- fp32 product ---------------------------------------------------------------------------- */
@@ -186,9 +202,9 @@ static void compare_gemm_f32(const sri_kernels *ref, const sri_kernels *level, s
     for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
 }
 
-static void gemm_f32_gives_the_bits_of_ref(void **state) {
+static void gemm_f32_gives_the_bits_of_ref(const void *argument) {
     sri_kernels ref, level;
-    tables(state, &ref, &level);
+    tables(argument, &ref, &level);
     for (size_t m = 0; m <= 14; m++)
         compare_gemm_f32(&ref, &level, m, 1 + random_word() % 140, 1 + random_word() % 70,
                          (sri_activation)(m % 2));
@@ -221,9 +237,9 @@ static void compare_quantize(const sri_kernels *ref, const sri_kernels *level, s
     for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
 }
 
-static void quantize_gives_the_bits_of_ref(void **state) {
+static void quantize_gives_the_bits_of_ref(const void *argument) {
     sri_kernels ref, level;
-    tables(state, &ref, &level);
+    tables(argument, &ref, &level);
     for (size_t k = 1; k <= 70; k++)
         for (int sign = -1; sign <= 1; sign++) compare_quantize(&ref, &level, 1 + k % 4, k, sign);
     compare_quantize(&ref, &level, 3, 1536, 0);
@@ -241,9 +257,9 @@ static void compare_add_norm(const sri_kernels *ref, const sri_kernels *level, s
     for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
 }
 
-static void add_norm_gives_the_bits_of_ref(void **state) {
+static void add_norm_gives_the_bits_of_ref(const void *argument) {
     sri_kernels ref, level;
-    tables(state, &ref, &level);
+    tables(argument, &ref, &level);
     for (size_t n = 2; n <= 70; n++) compare_add_norm(&ref, &level, 1 + n % 3, n);
     compare_add_norm(&ref, &level, 4, 384);
 }
@@ -277,9 +293,9 @@ static void compare_attend(const sri_kernels *ref, const sri_kernels *level, siz
     for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
 }
 
-static void attend_gives_the_bits_of_ref(void **state) {
+static void attend_gives_the_bits_of_ref(const void *argument) {
     sri_kernels ref, level;
-    tables(state, &ref, &level);
+    tables(argument, &ref, &level);
     for (size_t t = 1; t <= 35; t++)
         for (size_t width = 4; width <= 36; width += 7) compare_attend(&ref, &level, t, t, width);
     compare_attend(&ref, &level, 50, 1, 32);
@@ -300,12 +316,38 @@ static void compare_dots(const sri_kernels *ref, const sri_kernels *level, size_
     for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
 }
 
-static void dots_give_the_bits_of_ref(void **state) {
+static void dots_give_the_bits_of_ref(const void *argument) {
     sri_kernels ref, level;
-    tables(state, &ref, &level);
+    tables(argument, &ref, &level);
     for (size_t dim = 1; dim <= 66; dim++) compare_dots(&ref, &level, dim % 6, dim % 7, dim);
     for (size_t queries = 0; queries <= 9; queries++)
         for (size_t n = 0; n <= 9; n++) compare_dots(&ref, &level, queries, n, 384);
+}
+
+static void compare_sum_rows(const sri_kernels *ref, const sri_kernels *level, size_t count,
+                             size_t dim) {
+    enum { TABLE_ROWS = 9 };
+    guarded rows = guard(TABLE_ROWS * dim), list = guard(count * sizeof(sri_weighted_row));
+    for (size_t i = 0; i < rows.bytes; i++) rows.data[i] = (uint8_t)random_word();
+    for (size_t i = 0; i < count; i++)
+        ((sri_weighted_row *)list.data)[i] =
+            (sri_weighted_row){random_word() % TABLE_ROWS, random_float()};
+    guarded expected = guard(dim * sizeof(float)), actual = guard(dim * sizeof(float));
+    float squares[2] = {ref->sum_rows((int8_t *)rows.data, dim, (sri_weighted_row *)list.data,
+                                      count, (float *)expected.data),
+                        level->sum_rows((int8_t *)rows.data, dim, (sri_weighted_row *)list.data,
+                                        count, (float *)actual.data)};
+    same_bytes(&expected, &actual);
+    assert_true(memcmp(&squares[0], &squares[1], sizeof squares[0]) == 0);
+    guarded *all[] = {&rows, &list, &expected, &actual};
+    for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
+}
+
+static void sum_rows_gives_the_bits_of_ref(const void *argument) {
+    sri_kernels ref, level;
+    tables(argument, &ref, &level);
+    for (size_t dim = 1; dim <= 130; dim++) compare_sum_rows(&ref, &level, dim % 8, dim);
+    for (size_t count = 0; count <= 20; count++) compare_sum_rows(&ref, &level, count, 256);
 }
 
 /* ---- ref against double ---------------------------------------------------------------------- */
@@ -320,8 +362,8 @@ static float gelu_of(const sri_kernels *table, float x) {
     return y;
 }
 
-static void gelu_is_within_a_millionth_everywhere(void **state) {
-    (void)state;
+static void gelu_is_within_a_millionth_everywhere(const void *argument) {
+    (void)argument;
     sri_kernels ref;
     sri_kernels_fill(SRI_CPU_REF, &ref);
     for (float x = -30; x <= 30; x += 0.00137f) {
@@ -332,8 +374,8 @@ static void gelu_is_within_a_millionth_everywhere(void **state) {
     assert_true(fabsf(gelu_of(&ref, -1e4f)) < 1e-3f);
 }
 
-static void attention_is_within_rounding_of_double(void **state) {
-    (void)state;
+static void attention_is_within_rounding_of_double(const void *argument) {
+    (void)argument;
     enum { T = 40, WIDTH = 32 };
     sri_kernels ref;
     sri_kernels_fill(SRI_CPU_REF, &ref);
@@ -376,8 +418,8 @@ static void attention_is_within_rounding_of_double(void **state) {
     }
 }
 
-static void quantised_values_are_within_half_a_step(void **state) {
-    (void)state;
+static void quantised_values_are_within_half_a_step(const void *argument) {
+    (void)argument;
     sri_kernels ref;
     sri_kernels_fill(SRI_CPU_REF, &ref);
     float x[100], scale;
@@ -394,13 +436,13 @@ static void quantised_values_are_within_half_a_step(void **state) {
     assert_true(scale == 0 && q[0] == zero);
 }
 
-static void damaged_values_do_not_crash(void **state) {
-    (void)state;
+static void damaged_values_do_not_crash(const void *argument) {
+    (void)argument;
     sri_kernels table;
     float x[48], y[48], gamma[48], beta[48], scale;
     uint8_t q[48];
     int32_t zero;
-    for (int level = 0; level <= (int)sri_cpu_best(); level++) {
+    for (int level = 0; level < SRI_CPU_LEVELS; level++) {
         if (!sri_cpu_has((sri_cpu_level)level)) continue;
         sri_kernels_fill((sri_cpu_level)level, &table);
         for (int i = 0; i < 48; i++) {
@@ -408,71 +450,114 @@ static void damaged_values_do_not_crash(void **state) {
             y[i] = gamma[i] = beta[i] = 1e38f;
         }
         table.quantize(x, 1, 48, &(sri_quantized){q, &scale, &zero, 48});
-        assert_in_range(zero, 0, 255);
+        assert_true(zero >= 0 && zero <= 255);
         table.add_norm(x, y, 1, 48, gamma, beta, 0);
         gelu_of(&table, NAN);
     }
 }
 
-/* ---- times ----------------------------------------------------------------------------------- */
+/* ---- ref on every family of CPUs ------------------------------------------------------------- */
 
-static void bench_gemm_s8(const sri_kernels *table, const char *name, size_t m, size_t n,
-                          size_t k) {
-    int8_t *w = calloc(n, k);
-    float *scale = calloc(n, 4), *y = calloc(m * n, 4), *row_scale = calloc(m, 4);
-    int32_t *zero = calloc(m, 4);
-    uint8_t *q = calloc(m, k);
-    void *packed = aligned_alloc(64, sri_round_up(table->gemm_s8.packed_size(n, k), 64));
-    table->gemm_s8.pack(&(sri_weights_s8){w, scale, scale, n, k}, packed);
-    double best = 1e9;
-    for (int round = 0; round < 30; round++) {
-        double start = sri_seconds();
-        table->gemm_s8.run(&(sri_quantized){q, row_scale, zero, k}, m, packed, k,
-                           &(sri_product){y, n, 0, n, SRI_LINEAR});
-        best = fmin(best, sri_seconds() - start);
-    }
-    printf("%-8s gemm_s8 m %4zu n %4zu k %4zu: %8.1f us, %7.1f Gop/s\n", name, m, n, k, best * 1e6,
-           2e-9 * (double)(m * n * k) / best);
-    free(w), free(scale), free(y), free(row_scale), free(zero), free(q), free(packed);
+static uint64_t add_to_hash(uint64_t hash, const void *bytes, size_t count) {
+    for (size_t i = 0; i < count; i++) /* FNV-1a */
+        hash = (hash ^ ((const uint8_t *)bytes)[i]) * 0x100000001B3u;
+    return hash;
 }
 
-static int bench(void) {
-    for (int level = 0; level <= (int)sri_cpu_best(); level++) {
-        sri_kernels table;
-        if (!sri_cpu_has((sri_cpu_level)level)) continue;
-        sri_kernels_fill((sri_cpu_level)level, &table);
-        const char *name = sri_cpu_level_name((sri_cpu_level)level);
-        for (size_t m = 1; m <= 256; m *= 4) {
-            bench_gemm_s8(&table, name, m, 1152, 384);
-            bench_gemm_s8(&table, name, m, 1536, 384);
-            bench_gemm_s8(&table, name, m, 384, 1536);
-        }
+#define HASH_OF_REF 0x0A8B4C4A4F269CEDu
+
+/* Levels are compared with the ref of their own family; this compares the families. */
+static void ref_gives_the_bits_that_it_gives_on_x86(const void *argument) {
+    (void)argument;
+    enum { T = 21, WIDTH = 37 };
+    static float x[T * WIDTH], y[T * WIDTH], scale[T], scratch[32 * (48 + SRI_ATTEND_ROWS)];
+    static uint8_t q[T * 40];
+    static int32_t zero[T];
+    sri_kernels ref;
+    sri_kernels_fill(SRI_CPU_REF, &ref);
+    random_state = 7;
+    for (size_t i = 0; i < SRI_COUNT(x); i++) x[i] = random_float();
+    ref.attend(&(sri_attention){x, x, x, WIDTH, T, T, WIDTH, 0.1f, y, WIDTH, scratch});
+    uint64_t hash = add_to_hash(0xCBF29CE484222325u, y, sizeof y);
+    ref.add_norm(y, x, T, WIDTH, x, x, 1e-12f);
+    hash = add_to_hash(hash, y, sizeof y);
+    for (size_t i = 0; i < SRI_COUNT(x); i++) y[i] = gelu_of(&ref, x[i]);
+    hash = add_to_hash(hash, y, sizeof y);
+    ref.quantize(x, T, WIDTH, &(sri_quantized){q, scale, zero, 40});
+    hash = add_to_hash(add_to_hash(hash, scale, sizeof scale), zero, sizeof zero);
+    for (size_t i = 0; i < T; i++) hash = add_to_hash(hash, q + i * 40, WIDTH);
+    ref.dots(x, 4, x, T, WIDTH, y);
+    hash = add_to_hash(hash, y, 4 * T * sizeof *y);
+    if (hash != HASH_OF_REF) tap_fail("hash is 0x%016llX", (unsigned long long)hash);
+}
+
+/* ---- the choice of a level ------------------------------------------------------------------- */
+
+static void a_level_that_is_lacking_falls_back(const void *argument) {
+    (void)argument;
+    const char *before = getenv("SR_CPU");
+    char *saved = before == NULL ? NULL : strdup(before);
+    sri_cpu_level below = SRI_CPU_REF;
+    for (int i = 0; i <= (int)sri_cpu_best(); i++) {
+        sri_cpu_level level = (sri_cpu_level)i;
+        bool ours =
+            level == SRI_CPU_REF || (level >= SRI_CPU_NEON) == (sri_cpu_best() >= SRI_CPU_NEON);
+        if (sri_cpu_has(level)) below = level;
+        setenv("SR_CPU", sri_cpu_level_name(level), 1);
+        assert_int_equal(sri_cpu_chosen(), ours ? below : sri_cpu_best());
     }
-    return 0;
+    setenv("SR_CPU", "no such level", 1);
+    assert_int_equal(sri_cpu_chosen(), sri_cpu_best());
+    unsetenv("SR_CPU");
+    assert_int_equal(sri_cpu_chosen(), sri_cpu_best());
+    if (saved != NULL) setenv("SR_CPU", saved, 1);
+    free(saved);
+}
+
+/* ---- main ------------------------------------------------------------------------------------ */
+
+typedef void test_fn(const void *argument);
+
+#define TEST(name)                                                                                 \
+    { #name, name }
+typedef struct test {
+    const char *name;
+    test_fn *run;
+} test;
+
+static void run_at_every_level(const test *tests, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        for (int level = FIRST_LEVEL; level <= LAST_LEVEL; level++) {
+            variant v = {sri_cpu_level_name((sri_cpu_level)level), (sri_cpu_level)level, NULL};
+            char name[100], reason[100];
+            snprintf(name, sizeof name, "%s (%s)", tests[i].name, v.name);
+            snprintf(reason, sizeof reason, "this CPU lacks %s", v.name);
+            tap_run(name, reason, tests[i].run, &v);
+        }
 }
 
 int main(int argc, char **argv) {
-    if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench();
-    static sri_cpu_level levels[] = {SRI_CPU_AVX2, SRI_CPU_AVXVNNI, SRI_CPU_AVX512, SRI_CPU_VNNI,
-                                     SRI_CPU_AMX};
-#define FOR_LEVELS(test)                                                                           \
-    {#test " (avx2)", test, NULL, NULL, &levels[0]},                                               \
-        {#test " (avxvnni)", test, NULL, NULL, &levels[1]},                                        \
-        {#test " (avx512)", test, NULL, NULL, &levels[2]},                                         \
-        {#test " (vnni)", test, NULL, NULL, &levels[3]}, {                                         \
-#test " (amx)", test, NULL, NULL, &levels[4]                                               \
-    }
-    const struct CMUnitTest tests[] = {
-        FOR_LEVELS(gemm_s8_is_exact),
-        FOR_LEVELS(gemm_f32_gives_the_bits_of_ref),
-        FOR_LEVELS(quantize_gives_the_bits_of_ref),
-        FOR_LEVELS(add_norm_gives_the_bits_of_ref),
-        FOR_LEVELS(attend_gives_the_bits_of_ref),
-        FOR_LEVELS(dots_give_the_bits_of_ref),
-        cmocka_unit_test(gelu_is_within_a_millionth_everywhere),
-        cmocka_unit_test(attention_is_within_rounding_of_double),
-        cmocka_unit_test(quantised_values_are_within_half_a_step),
-        cmocka_unit_test(damaged_values_do_not_crash),
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench_kernels(argc > 2 ? argv[2] : "");
+    static const test at_levels[] = {
+        TEST(gemm_s8_is_exact),
+        TEST(gemm_f32_gives_the_bits_of_ref),
+        TEST(quantize_gives_the_bits_of_ref),
+        TEST(add_norm_gives_the_bits_of_ref),
+        TEST(attend_gives_the_bits_of_ref),
+        TEST(dots_give_the_bits_of_ref),
+        TEST(sum_rows_gives_the_bits_of_ref),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    run_at_every_level(at_levels, SRI_COUNT(at_levels));
+#if defined(__x86_64__)
+    variant emulated = {"amx, emulated", SRI_CPU_AVX512, amx_emulated_fill};
+    tap_run("gemm_s8_is_exact (amx, emulated)", "this CPU lacks avx512", gemm_s8_is_exact,
+            &emulated);
+#endif
+    static const test once[] = {
+        TEST(gelu_is_within_a_millionth_everywhere),   TEST(attention_is_within_rounding_of_double),
+        TEST(quantised_values_are_within_half_a_step), TEST(damaged_values_do_not_crash),
+        TEST(ref_gives_the_bits_that_it_gives_on_x86), TEST(a_level_that_is_lacking_falls_back),
+    };
+    for (size_t i = 0; i < SRI_COUNT(once); i++) tap_run(once[i].name, "", once[i].run, NULL);
+    return tap_done();
 }
