@@ -146,14 +146,21 @@ static sr_status check_missing(const char *path, unsigned flags, sr_error *error
     return SR_OK;
 }
 
+/* The size comes after the bytes: of a file that grows meanwhile it is then rather too large. */
 static sr_status read_head(const char *path, file_head *head, sr_error *error) {
+    struct stat status;
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
     if (descriptor < 0) return sri_fail_errno(error, errno, path, "cannot read database %s", path);
     ssize_t got = pread(descriptor, head->bytes, sizeof head->bytes, 0);
     int saved = errno;
+    if (got >= 0 && fstat(descriptor, &status) != 0) {
+        saved = errno;
+        got = -1;
+    }
     close(descriptor);
     if (got < 0) return sri_fail_errno(error, saved, path, "cannot read database %s", path);
     head->count = (size_t)got;
+    head->size = (uint64_t)status.st_size;
     return SR_OK;
 }
 
@@ -203,6 +210,19 @@ static sr_status check_head(const char *path, const file_head *head, file_kind *
     return check_size(path, head, error);
 }
 
+/* What a log held may have come into the file between two looks at it, so a fault must be seen twice. */
+static sr_status examine_head(const char *path, file_kind *kind, sr_error *error) {
+    sr_status code = SR_OK;
+    for (int attempt = 0; attempt < 2; attempt++) {
+        file_head head = {0};
+        *kind = FILE_EMPTY;
+        code = read_head(path, &head, error);
+        if (code == SR_OK && head.count > 0) code = check_head(path, &head, kind, error);
+        if (code != SR_ERR_FORMAT) break;
+    }
+    return code;
+}
+
 static sr_status examine(const char *path, unsigned flags, file_kind *kind, sr_error *error) {
     struct stat status;
     *kind = FILE_MISSING;
@@ -216,15 +236,10 @@ static sr_status examine(const char *path, unsigned flags, file_kind *kind, sr_e
     if (!S_ISREG(status.st_mode))
         return sri_fail(error, SR_ERR_FORMAT, path,
                         "%s is not a regular file; name another with --db", path);
-    *kind = FILE_EMPTY;
-    file_head head = {.size = (uint64_t)status.st_size};
-    if (status.st_size > 0) {
-        sr_status code = read_head(path, &head, error);
-        return code != SR_OK ? code : check_head(path, &head, kind, error);
-    }
-    if ((flags & SRI_STORE_READ_ONLY) != 0)
-        return sri_fail(error, SR_ERR_FORMAT, path, "%s is empty; open it once for writing", path);
-    return SR_OK;
+    sr_status code = examine_head(path, kind, error);
+    if (code == SR_OK && *kind == FILE_EMPTY && (flags & SRI_STORE_READ_ONLY) != 0)
+        code = sri_fail(error, SR_ERR_FORMAT, path, "%s is empty; open it once for writing", path);
+    return code;
 }
 
 /* ---- An existing database ------------------------------------------------------------------------- */

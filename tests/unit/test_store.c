@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -542,6 +543,53 @@ static void two_processes_write_one_file(void **state) {
     sr_router_close(&router);
 }
 
+/* Reads the database as a file without a log beside it. */
+static void read_whole(const fixture *self, sri_buffer *file) {
+    run_sql(self->path, "PRAGMA journal_mode = DELETE");
+    assert_int_equal(sri_read_file(self->path, 1 << 24, file, NULL), SR_OK);
+}
+
+/* Lets the file grow from `small` to `large` again and again, as SQLite does: the pages before the head that
+ * counts them. */
+static void grow_for_ever(const fixture *self, const sri_buffer *small, const sri_buffer *large) {
+    char aside[320];
+    snprintf(aside, sizeof aside, "%s.aside", self->path);
+    for (;;) {
+        write_file(aside, small->data, small->len);
+        if (rename(aside, self->path) != 0) _exit(1);
+        int file = open(self->path, O_RDWR);
+        size_t tail = large->len - 8192;
+        if (pwrite(file, large->data + 8192, tail, 8192) != (ssize_t)tail) _exit(1);
+        if (pwrite(file, large->data, 8192, 0) != 8192) _exit(1);
+        close(file);
+    }
+}
+
+static void a_database_that_grows_is_not_called_truncated(void **state) {
+    fixture *self = *state;
+    sri_buffer small = {0}, large = {0};
+    make_table(self);
+    read_whole(self, &small);
+    run_sql(self->path, "UPDATE routes SET description = hex(randomblob(30000))");
+    read_whole(self, &large);
+    assert_true(large.len > small.len);
+    pid_t child = fork();
+    if (child == 0) grow_for_ever(self, &small, &large);
+    bool truncated = false;
+    for (int i = 0; i < 4000 && !truncated; i++) {
+        sr_router *router;
+        sr_error error = {0};
+        sr_status code = try_open(self, SR_OPEN_READ_ONLY | SR_OPEN_LAZY, &router, &error);
+        truncated = code != SR_OK && strstr(error.message, "truncated") != NULL;
+        sr_router_close(&router);
+    }
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    sri_buffer_free(&small);
+    sri_buffer_free(&large);
+    assert_false(truncated);
+}
+
 int main(void) {
 #define WITH_FILES(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -563,6 +611,7 @@ int main(void) {
         WITH_FILES(a_lazy_router_in_memory_keeps_what_came_before_the_model),
         WITH_FILES(a_router_sees_what_another_wrote_before_it_writes),
         WITH_FILES(two_processes_write_one_file),
+        WITH_FILES(a_database_that_grows_is_not_called_truncated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
