@@ -8,7 +8,8 @@
  * journal from which SQLite restores the empty file it was.
  *
  * Reading needs the -shm file beside a WAL database, which cannot be made in a read-only directory or on a
- * read-only disk. Where the log is empty the file is then opened as immutable; a process that starts writing
+ * read-only disk. Where the log is empty the file is then opened as immutable, unless a journal tells of a
+ * change that was interrupted, of which the file may hold a part; a process that starts writing
  * at that moment, with more rights than we have, is not seen.
  */
 #include <errno.h>
@@ -286,6 +287,11 @@ static sr_status open_existing(sqlite_store *store, unsigned flags, sr_error *er
                         "be written; open "
                         "it once from an account that may write",
                         store->path, store->path);
+    if (side_file_size(store->path, "-journal") > 0)
+        return sri_fail(error, SR_ERR_READ_ONLY, store->path,
+                        "cannot read database %s: a change to it was interrupted; open it once for "
+                        "writing, as `add` and `import` do, so that it is undone",
+                        store->path);
     store->base.read_only = true;
     code = open_connection(store, SQLITE_OPEN_READONLY, true, error);
     return code != SR_OK ? code : read_application(store, &application, error);

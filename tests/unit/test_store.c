@@ -590,6 +590,39 @@ static void a_database_that_grows_is_not_called_truncated(void **state) {
     assert_false(truncated);
 }
 
+/* Leaves a journal that has to be rolled back, as a kill in the moment of making the database does. */
+static void interrupt_a_change(const char *path) {
+    pid_t child = fork();
+    if (child == 0) {
+        sqlite3 *db;
+        sqlite3_open(path, &db);
+        sqlite3_exec(db,
+                     "PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; BEGIN;"
+                     "UPDATE routes SET description = hex(randomblob(200000));"
+                     "UPDATE routes SET description = hex(randomblob(200000))",
+                     NULL, NULL, NULL);
+        kill(getpid(), SIGKILL);
+    }
+    waitpid(child, NULL, 0);
+}
+
+static void an_interrupted_change_is_not_called_damage(void **state) {
+    fixture *self = *state;
+    char journal[320];
+    struct stat status;
+    make_table(self);
+    interrupt_a_change(self->path);
+    snprintf(journal, sizeof journal, "%s-journal", self->path);
+    assert_int_equal(stat(journal, &status), 0);
+    refuse(self, SR_OPEN_READ_ONLY, SR_ERR_READ_ONLY,
+           "a change to it was interrupted; open it once");
+    sr_router *router = toy_router(self->path, self->encoder, 0);
+    toy_assert_table(router, "greeting:hello|good morning;parting:good bye;");
+    sr_router_close(&router);
+    router = toy_router(self->path, self->encoder, SR_OPEN_READ_ONLY);
+    sr_router_close(&router);
+}
+
 int main(void) {
 #define WITH_FILES(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -612,6 +645,7 @@ int main(void) {
         WITH_FILES(a_router_sees_what_another_wrote_before_it_writes),
         WITH_FILES(two_processes_write_one_file),
         WITH_FILES(a_database_that_grows_is_not_called_truncated),
+        WITH_FILES(an_interrupted_change_is_not_called_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
