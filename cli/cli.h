@@ -24,7 +24,7 @@ typedef struct cli_command {
 
 struct cli_state {
     const cli_command *command; /* NULL until it is known */
-    const char *database, *model;
+    const char *database, *model, *prefix;
     int threads;
     bool reencode, json, quiet;
     int argc; /* what follows the command; after cli_parse() its positional arguments */
@@ -68,6 +68,7 @@ int cli_info(cli_state *cli);
 int cli_import(cli_state *cli);
 int cli_export(cli_state *cli);
 int cli_eval(cli_state *cli);
+int cli_pull(cli_state *cli);
 int cli_distill(cli_state *cli);
 
 /* ---- Messages and output (output.c) ------------------------------------------------------------ */
@@ -110,6 +111,9 @@ void cli_progress_end(cli_progress *progress);
  * EXIT_DONE. `flags` of sr_open_flags. */
 int cli_open(const cli_state *cli, unsigned flags, sr_router **router);
 const char *cli_database(const cli_state *cli);
+/* SR_OPEN_LAZY for adding utterances; 0 where the database is still to be made, so that a model that cannot
+ * be loaded leaves none behind. */
+unsigned cli_lazy(const cli_state *cli);
 
 /* Whether `path` may be written: not when it is the database, one of its side files or `input` (NULL or "-":
  * none), by whatever name. False after a message. The database must be open, so that its side files are

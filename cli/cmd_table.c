@@ -38,7 +38,8 @@ static int parse_threshold(const cli_state *cli, const char *cosine, const char 
 
 static int put_route(cli_state *cli, const sr_route *route) {
     sr_router *router = NULL;
-    int status = cli_open(cli, SR_OPEN_LAZY, &router);
+    unsigned flags = route->utterance_count == 0 ? SR_OPEN_LAZY : cli_lazy(cli);
+    int status = cli_open(cli, flags, &router);
     if (status != EXIT_DONE) return status;
     sr_error error;
     sr_receipt receipt = {0};

@@ -32,7 +32,7 @@ static int report_import(cli_state *cli, const sr_receipt *receipt, const sri_ro
 static int put_routes(cli_state *cli, const sri_routes *routes, bool replace) {
     double began = sri_seconds();
     sr_router *router = NULL;
-    int status = cli_open(cli, SR_OPEN_LAZY, &router);
+    int status = cli_open(cli, cli_lazy(cli), &router);
     if (status != EXIT_DONE) return status;
     sr_error error;
     sr_receipt receipt = {0};

@@ -29,6 +29,7 @@ int cli_open(const cli_state *cli, unsigned flags, sr_router **router) {
     sr_options options = {.size = sizeof options,
                           .database = database,
                           .model = cli->model,
+                          .prefix = cli->prefix,
                           .threads = cli->threads,
                           .flags = flags,
                           .progress = cli_progress_step,
@@ -36,6 +37,12 @@ int cli_open(const cli_state *cli, unsigned flags, sr_router **router) {
     sr_status code = sr_router_open(&options, router, &error);
     cli_progress_end(&progress);
     return code == SR_OK ? EXIT_DONE : cli_fail(cli, &error);
+}
+
+unsigned cli_lazy(const cli_state *cli) {
+    const char *database = cli_database(cli);
+    bool missing = strcmp(database, ":memory:") != 0 && access(database, F_OK) != 0;
+    return missing ? 0 : SR_OPEN_LAZY;
 }
 
 /* Whether `target` is the file called `path` and `suffix`. */

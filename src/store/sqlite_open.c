@@ -16,11 +16,15 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "store/sqlite_int.h"
 
 #define BUSY_MILLISECONDS 5000
+/* A reader takes an empty file for one that is being made, for half a second. */
+#define EMPTY_LOOKS       50
+#define EMPTY_NANOSECONDS 10000000
 
 static const char schema[] =
     "PRAGMA application_id = 1397895217;" /* APPLICATION_ID */
@@ -238,7 +242,12 @@ static sr_status examine(const char *path, unsigned flags, file_kind *kind, sr_e
         return sri_fail(error, SR_ERR_FORMAT, path,
                         "%s is not a regular file; name another with --db", path);
     sr_status code = examine_head(path, kind, error);
-    if (code == SR_OK && *kind == FILE_EMPTY && (flags & SRI_STORE_READ_ONLY) != 0)
+    if ((flags & SRI_STORE_READ_ONLY) == 0) return code;
+    for (int i = 0; code == SR_OK && *kind == FILE_EMPTY && i < EMPTY_LOOKS; i++) {
+        nanosleep(&(struct timespec){0, EMPTY_NANOSECONDS}, NULL);
+        code = examine_head(path, kind, error);
+    }
+    if (code == SR_OK && *kind == FILE_EMPTY)
         code = sri_fail(error, SR_ERR_FORMAT, path, "%s is empty; open it once for writing", path);
     return code;
 }
@@ -337,10 +346,28 @@ static sr_status check_opened(sqlite_store *store, sr_error *error) {
     return code;
 }
 
-sr_status sri_sqlite_connect(sqlite_store *store, unsigned flags, sr_error *error) {
-    file_kind kind;
-    sr_status code = examine(store->path, flags, &kind, error);
-    if (code != SR_OK) return code;
+/* A database that could not be made leaves no empty file. Its lock keeps others from making theirs in it
+ * meanwhile; who waits for the lock finds the file gone (see check_moved()). */
+static void remove_empty(sqlite_store *store) {
+    struct stat status;
+    sr_status code = sri_sqlite_run(store, "BEGIN EXCLUSIVE", "make database", NULL);
+    if (code == SR_OK && stat(store->path, &status) == 0 && status.st_size == 0)
+        unlink(store->path);
+}
+
+/* Whether the file that was just made is still there under its name. */
+static sr_status check_moved(sqlite_store *store, sr_error *error) {
+    int moved = 0;
+    sqlite3_file_control(store->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    return moved == 0
+               ? SR_OK
+               : sri_fail(error, SR_ERR_BUSY, store->path,
+                          "another process removed %s while it was made; try again", store->path);
+}
+
+static sr_status open_or_make(sqlite_store *store, file_kind kind, unsigned flags,
+                              sr_error *error) {
+    sr_status code;
     if (kind == FILE_MISSING)
         code = open_connection(store, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, false, error);
     else
@@ -355,9 +382,19 @@ sr_status sri_sqlite_connect(sqlite_store *store, unsigned flags, sr_error *erro
                 "%s holds no route table and cannot be written; name another file with --db",
                 store->path);
         code = create_schema(store, error);
+        if (code == SR_OK) code = check_moved(store, error);
     }
     if (code == SR_OK) code = check_opened(store, error);
     if (code == SR_OK && !store->base.read_only)
         code = sri_sqlite_run(store, "PRAGMA journal_mode = WAL", "use a log for database", error);
+    return code;
+}
+
+sr_status sri_sqlite_connect(sqlite_store *store, unsigned flags, sr_error *error) {
+    file_kind kind;
+    sr_status code = examine(store->path, flags, &kind, error);
+    if (code != SR_OK) return code;
+    code = open_or_make(store, kind, flags, error);
+    if (code != SR_OK && kind == FILE_MISSING && store->db != NULL) remove_empty(store);
     return code;
 }

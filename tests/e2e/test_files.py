@@ -179,6 +179,13 @@ def test_a_bad_file_makes_no_database(empty):
     assert not empty.database.exists()
 
 
+def test_a_model_that_cannot_be_loaded_makes_no_database(empty):
+    empty.write("a.csv", "text,route\nhello,greet\n")
+    for arguments in (["import", "a.csv"], ["add", "greet", "hello"]):
+        assert "nosuch" in empty.run(*arguments, "--model", "nosuch", expect=1).err
+        assert os.listdir(empty.directory) == ["a.csv"]
+
+
 def test_metadata_too_deep_for_yaml_is_said(empty):
     empty.run("add", "r", "text", "--metadata", "[" * 300 + "]" * 300)
     empty.run("export", "out.jsonl")

@@ -623,6 +623,25 @@ static void an_interrupted_change_is_not_called_damage(void **state) {
     sr_router_close(&router);
 }
 
+/* The first moment of a database is an empty file. */
+static void a_reader_waits_for_a_database_that_is_being_made(void **state) {
+    fixture *self = *state;
+    write_file(self->path, "", 0);
+    pid_t child = fork();
+    if (child == 0) {
+        usleep(30000);
+        sr_router *router = toy_router(self->path, self->encoder, 0);
+        sr_router_close(&router);
+        _exit(0);
+    }
+    sr_router *reader = toy_router(self->path, self->encoder, SR_OPEN_READ_ONLY);
+    toy_assert_table(reader, "");
+    sr_router_close(&reader);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 int main(void) {
 #define WITH_FILES(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -646,6 +665,7 @@ int main(void) {
         WITH_FILES(two_processes_write_one_file),
         WITH_FILES(a_database_that_grows_is_not_called_truncated),
         WITH_FILES(an_interrupted_change_is_not_called_damage),
+        WITH_FILES(a_reader_waits_for_a_database_that_is_being_made),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
