@@ -46,7 +46,7 @@ def evaluate(engine, name, train, test, options):
     x, queries = (engine.encode([text for text, _ in rows]) for rows in (train, test))
     seconds = time.perf_counter() - start
     y, expected = (np.array([route for _, route in rows]) for rows in (train, test))
-    head = lambda c: LogisticRegression(C=c, max_iter=300, tol=1e-3)
+    head = lambda c: LogisticRegression(C=c, max_iter=1000)
     folds = StratifiedKFold(options.folds, shuffle=True, random_state=0)
     validated = {c: float(cross_val_score(head(c), x, y, cv=folds, n_jobs=options.jobs).mean())
                  for c in options.strengths}

@@ -29,7 +29,7 @@
 
 #define DEFAULT_DIMENSION 256
 #define SIF               1e-4 /* a of step 3 */
-#define FIT_STRENGTH      0.3
+#define FIT_STRENGTH      0.2
 #define PASS_TOKENS       ((size_t)64)  /* vocabulary tokens of one forward pass */
 #define PASSES            ((size_t)16)  /* between two calls of progress */
 #define TEXTS             ((size_t)512) /* texts encoded between two calls of progress */
