@@ -85,12 +85,18 @@ SRI_INLINE __m256i load_weights(const int8_t *w) {
 #define ROWS_5(each) ROWS_4(each) each(4)
 #define ROWS_6(each) ROWS_5(each) each(5)
 
-/* tile_R: adds the products of R rows `wide` and `count` inputs of a panel to `sums`. */
-typedef void tile_fn(const int16_t *wide, const int8_t *w, size_t count, int32_t *sums);
+/* tile_R: adds the products of R rows `wide` and `count` inputs of a panel to `sums`. With 3 rows
+ * and more, multiplications take longer than weights to arrive: those `ahead` bytes further on are
+ * fetched meanwhile, which tiles that follow will want. */
+typedef void tile_fn(const int16_t *wide, const int8_t *w, size_t ahead, size_t count,
+                     int32_t *sums);
 #define DEFINE_TILE(rows)                                                                          \
-    static void tile_##rows(const int16_t *wide, const int8_t *w, size_t count, int32_t *sums) {   \
+    static void tile_##rows(const int16_t *wide, const int8_t *w, size_t ahead, size_t count,      \
+                            int32_t *sums) {                                                       \
+        (void)ahead;                                                                               \
         ROWS_##rows(SUMS) for (size_t i = 0; i < count; i += 2, w += 2 * PANEL) {                  \
             __m256i low = load_weights(w), high = load_weights(w + PANEL);                         \
+            if (rows > 2) _mm_prefetch((const char *)w + ahead, _MM_HINT_T1);                      \
             ROWS_##rows(MULTIPLY)                                                                  \
         }                                                                                          \
         ROWS_##rows(STORE)                                                                         \
@@ -117,8 +123,9 @@ SRI_INLINE void finish(const int32_t *sums, const panel_head *head, float row_sc
 }
 
 /* Rows [row, row + rows) by the channels of up to BLOCK panels, `columns` of them real. */
-static void multiply(const sri_quantized *x, size_t row, size_t rows, const char *panels, size_t k,
-                     size_t columns, sri_activation activation, float *y, size_t n) {
+static void multiply(const sri_quantized *x, size_t row, size_t rows, const char *panels,
+                     size_t ahead, size_t k, size_t columns, sri_activation activation, float *y,
+                     size_t n) {
     static tile_fn *const tile[TILE_ROWS + 1] = {NULL,   tile_1, tile_2, tile_3,
                                                  tile_4, tile_5, tile_6};
     int16_t wide[TILE_ROWS * STEP];
@@ -130,7 +137,7 @@ static void multiply(const sri_quantized *x, size_t row, size_t rows, const char
             widen(x->q + (row + r) * x->stride + start, count, x->zero[row + r], wide + r * STEP);
         for (size_t j = 0; j < columns; j += PANEL) {
             const panel_head *head = (const panel_head *)(panels + j / PANEL * panel_size(k));
-            tile[rows](wide, (const int8_t *)(head + 1) + start * PANEL, count, sums + j);
+            tile[rows](wide, (const int8_t *)(head + 1) + start * PANEL, ahead, count, sums + j);
         }
     }
     for (size_t r = 0; r < rows; r++)
@@ -145,7 +152,8 @@ static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
     for (size_t j = product->first; j < product->last; j += WIDTH)
         for (size_t t = 0; t < tiles; t++) {
             size_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
-            multiply(x, row, rows, (const char *)packed + j / PANEL * panel_size(k), k,
+            size_t ahead = t == tiles - 1 ? BLOCK * panel_size(k) : 0;
+            multiply(x, row, rows, (const char *)packed + j / PANEL * panel_size(k), ahead, k,
                      SRI_MIN(product->last - j, (size_t)WIDTH), product->activation,
                      product->y + row * n + j, n);
         }

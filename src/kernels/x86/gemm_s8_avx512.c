@@ -73,13 +73,21 @@ SRI_INLINE __m512i load_weights(const int8_t *w) {
 #define ROWS_5(each) ROWS_4(each) each(4)
 #define ROWS_6(each) ROWS_5(each) each(5)
 
-/* tile_R: adds the products of R rows `wide` and `count` inputs of a panel to `sums`. */
-typedef void tile_fn(const int16_t *wide, const int8_t *w, size_t count, int32_t *sums);
+/* tile_R: adds the products of R rows `wide` and `count` inputs of a panel to `sums`. Weights
+ * `ahead` bytes further on are fetched meanwhile, as in gemm_s8_avx2.c. */
+typedef void tile_fn(const int16_t *wide, const int8_t *w, size_t ahead, size_t count,
+                     int32_t *sums);
 #define DEFINE_TILE(rows)                                                                          \
-    static void tile_##rows(const int16_t *wide, const int8_t *w, size_t count, int32_t *sums) {   \
+    static void tile_##rows(const int16_t *wide, const int8_t *w, size_t ahead, size_t count,      \
+                            int32_t *sums) {                                                       \
+        (void)ahead;                                                                               \
         ROWS_##rows(SUMS) for (size_t i = 0; i < count; i += 2, w += 2 * PANEL) {                  \
             __m512i w0 = load_weights(w), w1 = load_weights(w + 32);                               \
             __m512i w2 = load_weights(w + 64), w3 = load_weights(w + 96);                          \
+            if (rows > 2) {                                                                        \
+                _mm_prefetch((const char *)w + ahead, _MM_HINT_T1);                                \
+                _mm_prefetch((const char *)w + ahead + 64, _MM_HINT_T1);                           \
+            }                                                                                      \
             ROWS_##rows(MULTIPLY)                                                                  \
         }                                                                                          \
         ROWS_##rows(STORE)                                                                         \
@@ -105,7 +113,7 @@ SRI_INLINE void finish(const int32_t *sums, const panel_head *head, float row_sc
 
 /* Rows [row, row + rows) by one panel, of whose channels the first `columns` are real. */
 static void multiply(const sri_quantized *x, size_t row, size_t rows, const panel_head *head,
-                     size_t k, size_t columns, float *y, size_t n) {
+                     size_t ahead, size_t k, size_t columns, float *y, size_t n) {
     static tile_fn *const tile[TILE_ROWS + 1] = {NULL,   tile_1, tile_2, tile_3,
                                                  tile_4, tile_5, tile_6};
     int16_t wide[TILE_ROWS * STEP];
@@ -115,7 +123,7 @@ static void multiply(const sri_quantized *x, size_t row, size_t rows, const pane
         size_t count = SRI_MIN(k - start, (size_t)STEP);
         for (size_t r = 0; r < rows; r++)
             widen(x->q + (row + r) * x->stride + start, count, x->zero[row + r], wide + r * STEP);
-        tile[rows](wide, (const int8_t *)(head + 1) + start * PANEL, count, sums);
+        tile[rows](wide, (const int8_t *)(head + 1) + start * PANEL, ahead, count, sums);
     }
     for (size_t r = 0; r < rows; r++)
         finish(sums + r * PANEL, head, x->scale[row + r], columns, y + r * n);
@@ -131,7 +139,7 @@ static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
         for (size_t t = 0; t < tiles; t++) {
             size_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
             float *y = product->y + row * n + j;
-            multiply(x, row, rows, head, k, columns, y, n);
+            multiply(x, row, rows, head, t == tiles - 1 ? panel_size(k) : 0, k, columns, y, n);
             if (product->activation == SRI_GELU) sri_gelu_tile(y, rows, columns, n);
         }
     }

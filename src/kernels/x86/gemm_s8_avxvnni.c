@@ -72,6 +72,7 @@ SRI_INLINE __m256i broadcast4(const uint8_t *q) {
 #define MULTIPLY_BY(p, rows)                                                                       \
     {                                                                                              \
         const char *w = groups + p * panel_size(k) + i * PANEL;                                    \
+        if (rows > 3) _mm_prefetch(w + ahead, _MM_HINT_T1);                                        \
         __m256i low = load(w), high = load(w + 32);                                                \
         ROWS_##rows(MULTIPLY, p)                                                                   \
     }
@@ -80,13 +81,24 @@ SRI_INLINE __m256i broadcast4(const uint8_t *q) {
 #define PANELS_2(part, rows) PANELS_1(part, rows) part(1, rows)
 #define PANELS_4(part, rows) PANELS_2(part, rows) part(2, rows) part(3, rows)
 
-/* tile_RxP: sums of R rows of q by P panels, whose groups begin at `groups`. */
-typedef void tile_fn(const uint8_t *q, size_t stride, const char *groups, size_t k, int32_t *sums);
+/* tile_RxP: sums of R rows of q by P panels, whose groups begin at `groups`. With 4 rows and more,
+ * multiplications take longer than weights to arrive: those `ahead` bytes further on are fetched
+ * meanwhile, which tiles that follow will want. */
+typedef void tile_fn(const uint8_t *q, size_t stride, const char *groups, size_t ahead, size_t k,
+                     int32_t *sums);
 #define DEFINE_TILE(rows, panels)                                                                  \
     static void tile_##rows##x##panels(const uint8_t *q, size_t stride, const char *groups,        \
-                                       size_t k, int32_t *sums) {                                  \
-        PANELS_##panels(SUMS_OF, rows) for (size_t i = 0; i < k; i += 4){                          \
-            PANELS_##panels(MULTIPLY_BY, rows)} PANELS_##panels(STORE_OF, rows)                    \
+                                       size_t ahead, size_t k, int32_t *sums) {                    \
+        (void)ahead;                                                                               \
+        size_t i = 0;                                                                              \
+        PANELS_##panels(                                                                           \
+            SUMS_OF,                                                                               \
+            rows) do { /* k is at least 1: a loop that may not run costs GCC a copy of each sum */ \
+            PANELS_##panels(MULTIPLY_BY, rows) i += 4;                                             \
+        }                                                                                          \
+        while (i < k)                                                                              \
+            ;                                                                                      \
+        PANELS_##panels(STORE_OF, rows)                                                            \
     }
 DEFINE_TILE(1, 1)
 DEFINE_TILE(1, 4)
@@ -114,8 +126,9 @@ SRI_INLINE void finish(const int32_t *sums, const panel_head *head, float row_sc
 }
 
 /* Rows [row, row + rows) by the channels of up to BLOCK panels, `columns` of them real. */
-static void multiply(const sri_quantized *x, size_t row, size_t rows, const char *panels, size_t k,
-                     size_t columns, sri_activation activation, float *y, size_t n) {
+static void multiply(const sri_quantized *x, size_t row, size_t rows, const char *panels,
+                     size_t ahead, size_t k, size_t columns, sri_activation activation, float *y,
+                     size_t n) {
     static const struct {
         tile_fn *one, *several;
         size_t panels; /* that `several` takes */
@@ -130,7 +143,7 @@ static void multiply(const sri_quantized *x, size_t row, size_t rows, const char
         tile_fn *tile = kinds[rows].several;
         if (columns - j <= width - PANEL) width = PANEL, tile = kinds[rows].one;
         tile(x->q + row * x->stride, x->stride,
-             panels + j / PANEL * panel_size(k) + sizeof(panel_head), k, sums + j);
+             panels + j / PANEL * panel_size(k) + sizeof(panel_head), ahead, k, sums + j);
     }
     for (size_t r = 0; r < rows; r++)
         for (size_t j = 0; j < columns; j += PANEL)
@@ -144,7 +157,8 @@ static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
     for (size_t j = product->first; j < product->last; j += WIDTH)
         for (size_t t = 0; t < tiles; t++) {
             size_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
-            multiply(x, row, rows, (const char *)packed + j / PANEL * panel_size(k), k,
+            size_t ahead = t == tiles - 1 ? BLOCK * panel_size(k) : 0;
+            multiply(x, row, rows, (const char *)packed + j / PANEL * panel_size(k), ahead, k,
                      SRI_MIN(product->last - j, (size_t)WIDTH), product->activation,
                      product->y + row * n + j, n);
         }
