@@ -84,6 +84,27 @@ static const cli_command commands[] = {
      "                  as for import\n"
      "  --format F, --text-column N, --route-column N\n"
      "                  as for import\n"},
+    {"pull", cli_pull, "NAME", "fetch a model from a Hugging Face repository into the cache",
+     "\nNAME is OWNER/MODEL, and later the value of --model. What is needed of the repository is "
+     "config.json,\n"
+     "tokenizer.json and model.safetensors of a BERT encoder. A pull that was stopped goes on "
+     "where "
+     "it stopped.\n\n"
+     "Options:\n"
+     "  --to DIR        the model's directory (default: in the cache)\n"
+     "  --revision REV  a branch, tag or commit (default: main)\n"
+     "  --endpoint URL  where repositories are (default: HF_ENDPOINT, or the public hub)\n"
+     "  --sha256 FILE=HEX\n"
+     "                  refuse a file with another digest; may be given for each file\n"
+     "  --offline       only check what is there already\n"
+     "  --force         fetch it, though it is there\n"
+     "  --keep          keep the files even if the model cannot be run\n"
+     "  --retries N     failures in a row before giving up (default: 5)\n"
+     "  --stall N       seconds without data before a connection counts as dead (default: 30)\n\n"
+     "HF_TOKEN is sent to the endpoint, and nowhere else, for repositories that are not public. "
+     "With "
+     "--prefix,\n"
+     "that prefix becomes the model's default (e5: \"query: \").\n"},
 };
 
 const cli_command *cli_commands(size_t *count) {

@@ -13,4 +13,10 @@ int sri_encoder_threads(const sr_encoder *encoder);
  * differs. Reads every byte: for `info --verify`, not for a start. */
 SR_MUST_CHECK sr_status sri_encoder_verify(sr_encoder *encoder, sr_error *error);
 
+/* Where a pulled model "owner/name" is kept: CACHE/models/owner--name, CACHE being
+ * $SYNAPTOROUTE_CACHE, else $XDG_CACHE_HOME/synaptoroute, else ~/.cache/synaptoroute.
+ * SR_ERR_INVALID when the name is none of a repository, SR_ERR_NOT_FOUND without a home directory. */
+SR_MUST_CHECK sr_status sri_pulled_model_path(const char *name, char *path, size_t capacity,
+                                              sr_error *error);
+
 #endif
