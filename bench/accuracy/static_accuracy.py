@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a trained head reaches on a static model's vectors: scikit-learn's logistic regression.
 
-    bench/accuracy/static.py --data DIR [--model NAME|DIR] [--folds N] [--strengths 3,10,30,100]
+    bench/accuracy/static_accuracy.py --data DIR [--model NAME|DIR] [--folds N] [--strengths 3,10,30,100]
 
 For Banking77 and for CLINC150 in scope: vectors of all training texts by the C library; C chosen by
 cross-validation on them alone; then one fit on all of them and the accuracy on the test texts. Beside it the
@@ -34,7 +34,7 @@ def in_environment():
     if not os.path.exists(python):
         subprocess.run([sys.executable, "-m", "venv", directory], check=True)
     subprocess.run([os.path.join(directory, "bin", "pip"), "install", "-q", "--disable-pip-version-check", "-r",
-                    os.path.join(HERE, "static_requirements.txt")], check=True)
+                    os.path.join(HERE, "requirements-accuracy.txt")], check=True)
     os.execv(python, [python, os.path.abspath(__file__), *sys.argv[1:]])
 
 
