@@ -3,6 +3,8 @@
  */
 #include "cli.h"
 
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 typedef unsigned long long number;
@@ -59,6 +61,18 @@ static bool put_text(cli_state *cli, const sr_info *info, bool verified) {
            (!verified || put_line(cli, "verified", "the whole database and the model's files"));
 }
 
+/* Whether a command that changes the table could: its log stands beside the file itself. */
+static bool can_be_written(const char *database) {
+    char *real = realpath(database, NULL);
+    if (real == NULL) return true; /* nothing is kept */
+    bool file = access(real, W_OK) == 0;
+    char *slash = strrchr(real, '/');
+    slash[slash == real] = '\0';
+    bool directory = access(real, W_OK) == 0;
+    free(real);
+    return file && directory;
+}
+
 int cli_info(cli_state *cli) {
     bool verify = false;
     const cli_option options[] = {{"verify", CLI_FLAG, &verify, NULL}};
@@ -77,7 +91,7 @@ int cli_info(cli_state *cli) {
     sr_router_close(&router);
     if (code != SR_OK) return cli_fail(cli, &error);
     /* The table was opened for reading only; what counts is whether it could be written. */
-    info.read_only = access(cli_database(cli), W_OK) != 0;
+    info.read_only = !can_be_written(cli_database(cli));
     bool done = cli->json ? put_json(cli, &info, verify) : put_text(cli, &info, verify);
     return done ? EXIT_DONE : cli_fail_memory(cli);
 }

@@ -119,6 +119,16 @@ def test_a_read_only_database_is_read_but_not_written(open_directory, support):
     assert open_directory.table() == support.table()
 
 
+def test_a_writable_database_in_a_directory_that_is_not_is_read_only(open_directory):
+    more = powerless()
+    open_directory.database.chmod(0o666)
+    (open_directory.directory / "link.db").symlink_to("synaptoroute.db")
+    for mode, read_only in ((0o777, False), (0o555, True)):
+        open_directory.directory.chmod(mode)
+        for name in ("synaptoroute.db", "link.db"):
+            assert open_directory.run("info", "--db", name, "--json", **more).json()[0]["read_only"] is read_only
+
+
 def test_a_directory_that_cannot_be_written_is_explained(open_directory):
     more = powerless()
     open_directory.directory.chmod(0o555)
