@@ -97,6 +97,9 @@ typedef struct transfer {
     uint64_t before;     /* bytes received when this attempt began */
     bool begun;          /* this response's body goes to the part */
     bool restart;        /* the part is of no use */
+    bool stalled;        /* this request was given up because nothing came */
+    curl_off_t came;     /* bytes of this request when something last came, */
+    double came_at;      /* and when that was */
     sr_status failed;    /* error is filled: no attempt will help */
     char problem[400];   /* why the last attempt failed */
 } transfer;
@@ -348,10 +351,18 @@ static bool stopped(const transfer *t) {
            options->progress(options->progress_user, t->at, SRI_MAX(t->total, t->at)) != 0;
 }
 
+/* Called at least once a second. libcurl's own limit was rejected: it looks at an average. */
 static int on_progress(void *user, curl_off_t total, curl_off_t now, curl_off_t up_total,
                        curl_off_t up_now) {
-    (void)total, (void)now, (void)up_total, (void)up_now;
-    return stopped(user);
+    (void)total, (void)up_total, (void)up_now;
+    transfer *t = user;
+    double time = sri_seconds();
+    if (now != t->came) {
+        t->came = now;
+        t->came_at = time;
+    }
+    t->stalled = time - t->came_at >= t->fetch->options->stall_seconds;
+    return t->stalled || stopped(t);
 }
 
 /* ---- A request ------------------------------------------------------------------------------- */
@@ -403,15 +414,15 @@ static CURLcode request(transfer *t, const char *url) {
         api->free_list(headers);
         return CURLE_OUT_OF_MEMORY;
     }
-    t->begun = false;
+    t->begun = t->stalled = false;
+    t->came = 0;
+    t->came_at = sri_seconds();
     api->reset(fetch->curl);
     api->set(fetch->curl, CURLOPT_URL, url);
     api->set(fetch->curl, CURLOPT_HTTPHEADER, headers);
     api->set(fetch->curl, CURLOPT_NOSIGNAL, 1L);
     api->set(fetch->curl, CURLOPT_USERAGENT, "synaptoroute/" SR_VERSION);
     api->set(fetch->curl, CURLOPT_CONNECTTIMEOUT, CONNECT_SECONDS);
-    api->set(fetch->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    api->set(fetch->curl, CURLOPT_LOW_SPEED_TIME, (long)SRI_MAX(fetch->options->stall_seconds, 1));
     api->set(fetch->curl, CURLOPT_HEADERFUNCTION, take_header);
     api->set(fetch->curl, CURLOPT_HEADERDATA, t);
     api->set(fetch->curl, CURLOPT_WRITEFUNCTION, take_body);
@@ -470,16 +481,17 @@ static outcome fail_transfer(transfer *t, CURLcode result) {
                        result == CURLE_COULDNT_RESOLVE_PROXY;
     if (t->failed != SR_OK) return FAILED;
     if (t->restart) return AGAIN;
+    if (t->stalled || result == CURLE_OPERATION_TIMEDOUT) {
+        snprintf(t->problem, sizeof t->problem, "no data came for %.0f seconds",
+                 t->stalled ? t->fetch->options->stall_seconds : (double)CONNECT_SECONDS);
+        return AGAIN;
+    }
     switch (result) {
     case CURLE_ABORTED_BY_CALLBACK:
         t->failed = sri_fail(t->error, SR_ERR_CANCELLED, t->url,
                              "stopped; run this again to go on where it stopped");
         return FAILED;
     case CURLE_OUT_OF_MEMORY: t->failed = sri_fail_memory(t->error); return FAILED;
-    case CURLE_OPERATION_TIMEDOUT:
-        snprintf(t->problem, sizeof t->problem, "no data came for %.0f seconds",
-                 t->fetch->options->stall_seconds);
-        return AGAIN;
     case CURLE_PARTIAL_FILE:
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
@@ -612,7 +624,8 @@ sr_status sri_fetch_file(sri_fetch *fetch, const char *url, const char *part, ui
     if (code == SR_OK) code = attempts(&t);
     if (code == SR_OK) take_digest(&t);
     if (t.descriptor >= 0) close(t.descriptor);
-    if (t.restart && (fetched->missing || code != SR_OK)) {
+    bool useless = t.restart || t.at == 0;
+    if (useless && t.descriptor >= 0 && (fetched->missing || code != SR_OK)) {
         char path[PATH_MAX];
         etag_path(&t, path);
         unlink(path);

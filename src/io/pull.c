@@ -322,9 +322,23 @@ static sr_status fetch_file(pull *p, size_t file) {
     return code;
 }
 
+/* A token goes over the network encrypted, or not at all. */
+static const char *safe_token(const pull *p) {
+    static const char *const here[] = {"http://127.0.0.1", "http://localhost", "http://[::1]"};
+    const char *token = p->options->token;
+    if (token == NULL || strncasecmp(p->endpoint, "https://", 8) == 0) return token;
+    for (size_t i = 0; i < SRI_COUNT(here); i++) {
+        size_t len = strlen(here[i]);
+        if (strncasecmp(p->endpoint, here[i], len) == 0 && strchr("/:", p->endpoint[len]) != NULL)
+            return token;
+    }
+    sri_log(SR_LOG_WARN, "the token is not sent, since %s is without encryption", p->endpoint);
+    return NULL;
+}
+
 static sr_status fetch_files(pull *p) {
     const sri_pull_options *options = p->options;
-    sri_fetch_options how = {.token = options->token,
+    sri_fetch_options how = {.token = safe_token(p),
                              .endpoint = p->endpoint,
                              .retries = options->retries,
                              .stall_seconds = options->stall_seconds,
