@@ -2,12 +2,12 @@
 
 _synaptoroute() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' i
-    local commands='route add remove list info import export eval'
-    local globals='--db --model --threads --reencode --json --quiet --help --version'
+    local commands='route add remove list info import export eval pull'
+    local globals='--db --model --prefix --threads --reencode --json --quiet --help --version'
     local files='--format --text-column --route-column --oos-label' options=''
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-        --db | --model | --threads) ((i++)) ;;
+        --db | --model | --prefix | --threads) ((i++)) ;;
         -*) ;;
         *)
             command=${COMP_WORDS[i]}
@@ -18,7 +18,7 @@ _synaptoroute() {
     case $before in
     --path) mapfile -t COMPREPLY < <(compgen -W 'auto fast slow' -- "$word") && return ;;
     --format) mapfile -t COMPREPLY < <(compgen -W 'csv jsonl yaml' -- "$word") && return ;;
-    --db | --model | --html | --predictions) mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
+    --db | --model | --to | --html | --predictions) mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
     esac
     case $command in
     '') options=$commands ;;
@@ -28,6 +28,7 @@ _synaptoroute() {
     info) options='--verify' ;;
     import) options="$files --replace" ;;
     export) options='--format' ;;
+    pull) options='--to --revision --endpoint --sha256 --offline --force --keep --retries --stall' ;;
     eval) options="$files --top --no-reject --path --html --predictions" ;;
     esac
     case $command$word in

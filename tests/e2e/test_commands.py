@@ -2,7 +2,7 @@
 
 import pytest
 
-COMMANDS = ["route", "add", "remove", "list", "info", "import", "export", "eval"]
+COMMANDS = ["route", "add", "remove", "list", "info", "import", "export", "eval", "pull"]
 MEMBERS = ["text", "status", "route", "confidence", "score", "margin", "reason", "path", "truncated", "revision",
            "candidates"]
 
