@@ -576,7 +576,7 @@ static void a_database_that_grows_is_not_called_truncated(void **state) {
     pid_t child = fork();
     if (child == 0) grow_for_ever(self, &small, &large);
     bool truncated = false;
-    for (int i = 0; i < 4000 && !truncated; i++) {
+    for (int i = 0; i < 1500 && !truncated; i++) {
         sr_router *router;
         sr_error error = {0};
         sr_status code = try_open(self, SR_OPEN_READ_ONLY | SR_OPEN_LAZY, &router, &error);
