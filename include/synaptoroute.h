@@ -317,7 +317,9 @@ typedef struct sr_route {
     size_t utterance_count;
     const sr_threshold *threshold; /* NULL: the default (AUTO), or as it is with SR_PUT_EXTEND */
     const sr_str *description;     /* NULL: empty, or as it is with SR_PUT_EXTEND */
-    const sr_str *metadata; /* any JSON value as text, or empty; NULL as for the description */
+    /* Any JSON value as text, or empty; NULL as for the description. No name may stand in an object
+     * twice. White space around its tokens is not kept; numbers are, digit for digit. */
+    const sr_str *metadata;
 } sr_route;
 
 typedef enum sr_put_mode {

@@ -6,8 +6,9 @@
  */
 #include "io/io.h"
 
+#include "router/json_text.h"
+
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define MAX_YAML_DEPTH 200 /* as deep as yaml_read.c reads */
@@ -20,17 +21,20 @@ static bool append_threshold(sri_buffer *buffer, sr_threshold threshold, const c
            sri_append_exact(buffer, threshold.value);
 }
 
+static bool is_json(sr_str metadata) {
+    json_t *value =
+        json_loadb(metadata.data, metadata.len, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, NULL);
+    json_decref(value);
+    return value != NULL;
+}
+
 /* ---- JSON -------------------------------------------------------------------------------------- */
 
-/* Metadata on one line: as stored it may hold newlines between its values. */
+/* Metadata as it is stored; a database that others have written may hold what is not JSON, or is on
+ * several lines. */
 static bool append_metadata_json(sri_buffer *buffer, sr_str metadata) {
-    json_t *value = json_loadb(metadata.data, metadata.len, JSON_DECODE_ANY, NULL);
-    char *text = value == NULL ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-    bool done =
-        text != NULL ? sri_buffer_append_str(buffer, text) : sri_append_json(buffer, metadata);
-    free(text);
-    json_decref(value);
-    return done;
+    return is_json(metadata) ? sri_json_compact(buffer, metadata)
+                             : sri_append_json(buffer, metadata);
 }
 
 static bool append_utterances_json(sri_buffer *buffer, const sr_route_view *route) {
@@ -41,7 +45,8 @@ static bool append_utterances_json(sri_buffer *buffer, const sr_route_view *rout
     return done && sri_buffer_append(buffer, "]", 1);
 }
 
-bool sri_route_append_json(sri_buffer *buffer, const sr_route_view *route, bool utterances) {
+/* All but the utterances, and the closing bracket. */
+static bool append_settings_json(sri_buffer *buffer, const sr_route_view *route) {
     bool done =
         sri_buffer_append_str(buffer, "{\"route\":") && sri_append_json(buffer, route->name);
     if (done && route->description.len > 0)
@@ -52,6 +57,11 @@ bool sri_route_append_json(sri_buffer *buffer, const sr_route_view *route, bool 
     if (done && route->metadata.len > 0)
         done = sri_buffer_append_str(buffer, ",\"metadata\":") &&
                append_metadata_json(buffer, route->metadata);
+    return done;
+}
+
+bool sri_route_append_json(sri_buffer *buffer, const sr_route_view *route, bool utterances) {
+    bool done = append_settings_json(buffer, route);
     if (done && utterances && (route->utterances != NULL || route->utterance_count == 0))
         done = append_utterances_json(buffer, route);
     else
@@ -60,56 +70,59 @@ bool sri_route_append_json(sri_buffer *buffer, const sr_route_view *route, bool 
     return done && sri_buffer_append(buffer, "}", 1);
 }
 
+/* The route in as many lines as it needs, so that none is longer than what is read. Six bytes are the most
+ * that an escaped byte takes. */
+static bool append_lines_json(sri_buffer *buffer, const sr_route_view *route) {
+    static const char list[] = ",\"utterances\":[", end[] = "]}\n";
+    size_t start = buffer->len;
+    bool done = append_settings_json(buffer, route) && sri_buffer_append_str(buffer, list);
+    const char *comma = "";
+    for (size_t i = 0; done && i < route->utterance_count; i++) {
+        size_t most = 6 * route->utterances[i].len + sizeof end + 3;
+        if (buffer->len - start + most > SRI_MAX_JSON_LINE_BYTES) {
+            done = sri_buffer_append_str(buffer, end);
+            start = buffer->len;
+            done = done && sri_buffer_append_str(buffer, "{\"route\":") &&
+                   sri_append_json(buffer, route->name) && sri_buffer_append_str(buffer, list);
+            comma = "";
+        }
+        done = done && sri_buffer_append_str(buffer, comma) &&
+               sri_append_json(buffer, route->utterances[i]);
+        comma = ",";
+    }
+    return done && sri_buffer_append_str(buffer, end);
+}
+
 /* ---- YAML -------------------------------------------------------------------------------------- */
 
-static bool append_value_yaml(sri_buffer *buffer, json_t *value, int depth);
-
 /* libyaml gives up on a key of more than 1,024 bytes that is not announced by a question mark. */
-static const char *key_mark(const char *key) { return strlen(key) > 128 ? "? " : ""; }
-
-static bool append_members_yaml(sri_buffer *buffer, json_t *object, int depth) {
-    const char *key, *comma = "";
-    json_t *value;
-    bool done = sri_buffer_append(buffer, "{", 1);
-    json_object_foreach(object, key, value) {
-        done = done && sri_buffer_append_str(buffer, comma) &&
-               sri_buffer_append_str(buffer, key_mark(key)) &&
-               sri_append_yaml(buffer, sr_str_of(key)) && sri_buffer_append_str(buffer, ": ") &&
-               append_value_yaml(buffer, value, depth);
-        comma = ", ";
-    }
-    return done && sri_buffer_append(buffer, "}", 1);
+static const char *key_mark(sr_str string, sr_str rest) {
+    sr_str after;
+    bool key = sri_json_token(&rest, &after) && *after.data == ':';
+    return key && string.len > 128 ? "? " : "";
 }
 
-static bool append_items_yaml(sri_buffer *buffer, json_t *list, int depth) {
-    bool done = sri_buffer_append(buffer, "[", 1);
-    for (size_t i = 0; done && i < json_array_size(list); i++)
-        done = sri_buffer_append_str(buffer, i == 0 ? "" : ", ") &&
-               append_value_yaml(buffer, json_array_get(list, i), depth);
-    return done && sri_buffer_append(buffer, "]", 1);
-}
-
-static bool append_value_yaml(sri_buffer *buffer, json_t *value, int depth) {
-    if (depth > MAX_YAML_DEPTH) return false;
-    if (json_is_object(value)) return append_members_yaml(buffer, value, depth + 1);
-    if (json_is_array(value)) return append_items_yaml(buffer, value, depth + 1);
-    if (json_is_string(value))
-        return sri_append_yaml(buffer,
-                               (sr_str){json_string_value(value), json_string_length(value)});
-    char *text = json_dumps(value, JSON_ENCODE_ANY);
-    bool done = text != NULL && sri_buffer_append_str(buffer, text);
-    free(text);
+static bool append_string_yaml(sri_buffer *buffer, sr_str token, sr_str rest) {
+    json_t *value = json_loadb(token.data, token.len, JSON_DECODE_ANY, NULL);
+    sr_str string = {json_string_value(value), json_string_length(value)};
+    bool done = value != NULL && sri_buffer_append_str(buffer, key_mark(string, rest)) &&
+                sri_append_yaml(buffer, string);
+    json_decref(value);
     return done;
 }
 
+/* JSON is YAML but for the escapes in strings and the space that a colon needs. */
 static bool append_metadata_yaml(sri_buffer *buffer, sr_str metadata) {
-    json_t *value = json_loadb(metadata.data, metadata.len, JSON_DECODE_ANY, NULL);
     bool done = sri_buffer_append_str(buffer, "    metadata: ");
-    if (value == NULL)
-        done = done && sri_append_yaml(buffer, metadata);
-    else
-        done = done && append_value_yaml(buffer, value, 0);
-    json_decref(value);
+    if (!is_json(metadata))
+        return done && sri_append_yaml(buffer, metadata) && sri_buffer_append(buffer, "\n", 1);
+    sr_str token;
+    while (done && sri_json_token(&metadata, &token)) {
+        bool space = *token.data == ':' || *token.data == ',';
+        done = *token.data == '"' ? append_string_yaml(buffer, token, metadata)
+                                  : sri_buffer_append(buffer, token.data, token.len) &&
+                                        sri_buffer_append_str(buffer, space ? " " : "");
+    }
     return done && sri_buffer_append(buffer, "\n", 1);
 }
 
@@ -151,36 +164,19 @@ static bool append_route(sri_buffer *buffer, const sr_route_view *route, sri_for
     switch (format) {
     case SRI_FORMAT_CSV: return append_route_csv(buffer, route, loss);
     case SRI_FORMAT_YAML: return append_route_yaml(buffer, route);
-    default:
-        return sri_route_append_json(buffer, route, true) && sri_buffer_append(buffer, "\n", 1);
+    default: return append_lines_json(buffer, route);
     }
-}
-
-static int depth_of(const json_t *value, int depth) {
-    int deepest = depth;
-    const char *key;
-    json_t *item;
-    size_t i;
-    if (depth > MAX_YAML_DEPTH) return depth;
-    if (json_is_object(value)) {
-        json_object_foreach((json_t *)(uintptr_t)value, key, item) {
-            int below = depth_of(item, depth + 1);
-            deepest = SRI_MAX(deepest, below);
-        }
-    } else if (json_is_array(value)) {
-        json_array_foreach(value, i, item) {
-            int below = depth_of(item, depth + 1);
-            deepest = SRI_MAX(deepest, below);
-        }
-    }
-    return deepest;
 }
 
 static sr_status check_depth(const sr_route_view *route, sr_error *error) {
-    json_t *value = json_loadb(route->metadata.data, route->metadata.len, JSON_DECODE_ANY, NULL);
-    int depth = depth_of(value, 0);
-    json_decref(value);
-    if (depth <= MAX_YAML_DEPTH) return SR_OK;
+    sr_str rest = route->metadata, token;
+    int depth = 0, deepest = 0;
+    while (sri_json_token(&rest, &token)) {
+        depth += *token.data == '{' || *token.data == '[';
+        depth -= *token.data == '}' || *token.data == ']';
+        deepest = SRI_MAX(deepest, depth);
+    }
+    if (deepest <= MAX_YAML_DEPTH) return SR_OK;
     return sri_fail(error, SR_ERR_LIMIT, NULL,
                     "the metadata of \"%.*s\" is nested too deeply for YAML; export as JSON Lines",
                     (int)SRI_MIN(route->name.len, 200), route->name.data);

@@ -53,6 +53,9 @@ typedef struct sri_read_options {
 } sri_read_options;
 
 #define SRI_MAX_INPUT_BYTES ((size_t)1 << 32)
+/* A line of JSON Lines. As a tree of objects it needs some 40 times its size in memory. A route that is
+ * larger is written as several lines, which are read as one route. */
+#define SRI_MAX_JSON_LINE_BYTES ((size_t)4 << 20)
 
 /* Reads a file ("-": standard input) into `rows`, which is zeroed first. Everything that is kept is
  * checked (UTF-8 without NUL, lengths, ranges), so that a row can be stored. Messages begin with

@@ -2,10 +2,15 @@
  * jsonl.c - JSON Lines: one object a line, either a labelled text {"text", "route"} or a whole route
  * {"route" (or "name"), "utterances": [...], "threshold", "confidence", "description", "metadata"}.
  *
+ * Several lines may name one route, which then has the utterances of all. Metadata is taken from the line as
+ * text, not from the parsed object, so that its numbers stay as they are written.
+ *
  * A labelled text may have other members, which data sets often do; a route may not, because there an
  * unknown member is a misspelt setting.
  */
 #include "io/io_int.h"
+
+#include "router/json_text.h"
 
 #include <jansson.h>
 #include <string.h>
@@ -13,6 +18,7 @@
 typedef struct line_reader {
     const sri_reader *reader;
     json_t *object;
+    sr_str text; /* of the object */
     size_t line;
 } line_reader;
 
@@ -56,16 +62,20 @@ static sr_status read_threshold(const line_reader *in, const json_t *value, sr_t
     return sri_reader_threshold(in->reader, label, threshold, in->line);
 }
 
-static sr_status read_metadata(const line_reader *in, const json_t *value, uint32_t label) {
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-    if (text == NULL) return sri_fail_memory(in->reader->error);
-    sr_status code = sri_reader_metadata(in->reader, label, sr_str_of(text), in->line);
-    free(text);
-    return code;
+/* The text of the object's member `number`: Jansson hands members out in their order. */
+static sr_str member_text(const line_reader *in, size_t number) {
+    sr_str rest = in->text, token, value = {NULL, 0};
+    for (size_t i = 0; i <= number; i++) {
+        sri_json_token(&rest, &token); /* the bracket, or a comma */
+        sri_json_token(&rest, &token); /* the name */
+        sri_json_token(&rest, &token); /* the colon */
+        value = sri_json_value(&rest);
+    }
+    return value;
 }
 
 static sr_status read_member(const line_reader *in, const char *key, const json_t *value,
-                             uint32_t label) {
+                             size_t number, uint32_t label) {
     if (strcmp(key, "route") == 0 || strcmp(key, "name") == 0 ||
         strcmp(key, "utterance_count") == 0)
         return SR_OK;
@@ -73,7 +83,8 @@ static sr_status read_member(const line_reader *in, const char *key, const json_
     if (strcmp(key, "threshold") == 0) return read_threshold(in, value, SR_THRESHOLD_COSINE, label);
     if (strcmp(key, "confidence") == 0)
         return read_threshold(in, value, SR_THRESHOLD_CONFIDENCE, label);
-    if (strcmp(key, "metadata") == 0) return read_metadata(in, value, label);
+    if (strcmp(key, "metadata") == 0)
+        return sri_reader_metadata(in->reader, label, member_text(in, number), in->line);
     if (strcmp(key, "description") != 0)
         return sri_reader_fail(in->reader, SR_ERR_FORMAT, in->line,
                                "a route has no \"%s\" (it has route, utterances, threshold, "
@@ -99,8 +110,9 @@ static sr_status read_route(const line_reader *in) {
     sr_status code = sri_reader_label(in->reader, string_of(name), in->line, &label);
     const char *key;
     json_t *value;
+    size_t number = 0;
     json_object_foreach(in->object, key, value) {
-        if (code == SR_OK) code = read_member(in, key, value, label);
+        if (code == SR_OK) code = read_member(in, key, value, number++, label);
     }
     return code;
 }
@@ -122,8 +134,14 @@ static sr_status read_labelled(const line_reader *in, const json_t *text, const 
 
 static sr_status read_line(const sri_reader *reader, const char *data, size_t len, size_t line) {
     json_error_t fault;
-    line_reader in = {
-        reader, json_loadb(data, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &fault), line};
+    if (len > SRI_MAX_JSON_LINE_BYTES)
+        return sri_reader_fail(reader, SR_ERR_LIMIT, line,
+                               "the line is %zu bytes long; the maximum is %zu: give a route's "
+                               "utterances in several lines",
+                               len, SRI_MAX_JSON_LINE_BYTES);
+    line_reader in = {.reader = reader, .text = {data, len}, .line = line};
+    in.object = json_loadb(
+        data, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &fault);
     if (in.object == NULL)
         return sri_reader_fail(reader, SR_ERR_FORMAT, line, "not JSON, at column %d: %s",
                                fault.column, fault.text);

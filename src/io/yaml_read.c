@@ -10,11 +10,11 @@
  *
  * Read from libyaml's events, so that every message has its line and nothing is held twice. Aliases are
  * refused: route tables do not need them, and a few hundred bytes of nested ones expand to gigabytes.
- * Plain scalars in metadata are typed as YAML 1.2's core schema has it (so `no` is a string).
+ * Plain scalars in metadata are typed as YAML 1.2's core schema has it (so `no` is a string). Metadata is written
+ * as JSON text at once: a tree would take many times its size, and change the digits of numbers.
  */
 #include "io/io_int.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,7 +75,7 @@ static sr_status expect_scalar(yaml_reader *in, const char *what) {
                            what);
 }
 
-/* ---- Metadata: any value, as JSON -------------------------------------------------------------- */
+/* ---- Metadata: any value, as JSON text -------------------------------------------------------------- */
 
 /* Whether `text` is a number as JSON writes it, so that strtod() and JSON agree on it. */
 static bool is_json_number(const char *text) {
@@ -98,76 +98,89 @@ static bool is_json_number(const char *text) {
     return *c == '\0';
 }
 
-static sr_status scalar_value(yaml_reader *in, json_t **value) {
+static sr_status check_length(const yaml_reader *in, size_t len) {
+    if (len <= SR_MAX_METADATA_BYTES) return SR_OK;
+    return sri_reader_fail(in->reader, SR_ERR_LIMIT, line_of(in),
+                           "the metadata is longer than %d bytes, the maximum",
+                           SR_MAX_METADATA_BYTES);
+}
+
+static sr_status put(const yaml_reader *in, sri_buffer *json, const char *text) {
+    return sri_buffer_append_str(json, text) ? check_length(in, json->len)
+                                             : sri_fail_memory(in->reader->error);
+}
+
+static sr_status put_string(const yaml_reader *in, sri_buffer *json) {
     sr_str text = scalar_of(in);
-    if (!is_plain(in)) {
-        *value = json_stringn(text.data, text.len);
-    } else if (text.len == 0 || strcmp(text.data, "null") == 0 || strcmp(text.data, "~") == 0) {
-        *value = json_null();
-    } else if (strcmp(text.data, "true") == 0 || strcmp(text.data, "false") == 0) {
-        *value = json_boolean(text.data[0] == 't');
-    } else if (is_json_number(text.data)) {
-        json_error_t fault;
-        *value = json_loads(text.data, JSON_DECODE_ANY, &fault);
-        if (*value == NULL)
-            return fail_here(in, "a number is too large to be kept; put it in quotes");
-    } else {
-        *value = json_stringn(text.data, text.len);
-    }
-    if (*value != NULL) return SR_OK;
-    return memchr(text.data, '\0', text.len) != NULL ? fail_here(in, "a NUL character; remove it")
-                                                     : sri_fail_memory(in->reader->error);
+    sr_status code = check_length(in, json->len + text.len);
+    if (code != SR_OK) return code;
+    if (memchr(text.data, '\0', text.len) != NULL)
+        return fail_here(in, "a NUL character; remove it");
+    return sri_append_json(json, text) ? check_length(in, json->len)
+                                       : sri_fail_memory(in->reader->error);
 }
 
-static sr_status read_value(yaml_reader *in, int depth, json_t **value);
+static sr_status put_scalar(const yaml_reader *in, sri_buffer *json) {
+    sr_str text = scalar_of(in);
+    if (!is_plain(in)) return put_string(in, json);
+    if (text.len == 0 || strcmp(text.data, "null") == 0 || strcmp(text.data, "~") == 0)
+        return put(in, json, "null");
+    if (strcmp(text.data, "true") == 0 || strcmp(text.data, "false") == 0)
+        return put(in, json, text.data);
+    if (strlen(text.data) != text.len || !is_json_number(text.data)) return put_string(in, json);
+    if (isinf(strtod(text.data, NULL)))
+        return fail_here(in, "a number is too large to be kept; put it in quotes");
+    return put(in, json, text.data);
+}
 
-static sr_status read_list(yaml_reader *in, int depth, json_t *list) {
-    for (;;) {
-        sr_status code = next(in);
-        if (code != SR_OK || in->event.type == YAML_SEQUENCE_END_EVENT) return code;
-        json_t *item = NULL;
-        code = read_value(in, depth, &item);
+static sr_status put_value(yaml_reader *in, int depth, sri_buffer *json);
+
+static sr_status put_list(yaml_reader *in, int depth, sri_buffer *json) {
+    sr_status code = put(in, json, "[");
+    for (const char *comma = "";; comma = ",") {
+        if (code == SR_OK) code = next(in);
         if (code != SR_OK) return code;
-        if (json_array_append_new(list, item) != 0) return sri_fail_memory(in->reader->error);
+        if (in->event.type == YAML_SEQUENCE_END_EVENT) return put(in, json, "]");
+        code = put(in, json, comma);
+        if (code == SR_OK) code = put_value(in, depth, json);
     }
 }
 
-static sr_status read_object(yaml_reader *in, int depth, json_t *object) {
-    for (;;) {
-        sr_status code = next(in);
-        if (code != SR_OK || in->event.type == YAML_MAPPING_END_EVENT) return code;
-        if (in->event.type != YAML_SCALAR_EVENT)
-            return fail_here(in, "a key must be a single value");
-        sr_str key = scalar_of(in);
-        if (memchr(key.data, '\0', key.len) != NULL)
-            return fail_here(in, "a NUL character; remove it");
-        if (json_object_get(object, key.data) != NULL)
-            return sri_reader_fail(in->reader, SR_ERR_FORMAT, line_of(in),
-                                   "the key \"%s\" stands here twice", key.data);
-        char *copy = sri_strdup(key);
-        if (copy == NULL) return sri_fail_memory(in->reader->error);
-        json_t *value = NULL;
-        code = next(in);
-        if (code == SR_OK) code = read_value(in, depth, &value);
-        if (code == SR_OK && json_object_set_new(object, copy, value) != 0)
-            code = sri_fail_memory(in->reader->error);
-        sri_free(copy);
+/* Enters the current event as a key; `seen` holds those of the same object. */
+static sr_status put_key(yaml_reader *in, sri_map *seen, sri_buffer *json) {
+    if (in->event.type != YAML_SCALAR_EVENT) return fail_here(in, "a key must be a single value");
+    sr_str key = scalar_of(in);
+    if (sri_map_get(seen, key, NULL))
+        return sri_reader_fail(in->reader, SR_ERR_FORMAT, line_of(in),
+                               "the key \"%.60s\" stands here twice", key.data);
+    sr_status code = put_string(in, json);
+    if (code != SR_OK) return code;
+    sr_str copy = sri_arena_copy(&in->reader->rows->arena, key);
+    if (copy.data == NULL || !sri_map_put(seen, copy, 1)) return sri_fail_memory(in->reader->error);
+    return put(in, json, ":");
+}
+
+static sr_status put_members(yaml_reader *in, int depth, sri_map *seen, sri_buffer *json) {
+    sr_status code = put(in, json, "{");
+    for (const char *comma = "";; comma = ",") {
+        if (code == SR_OK) code = next(in);
         if (code != SR_OK) return code;
+        if (in->event.type == YAML_MAPPING_END_EVENT) return put(in, json, "}");
+        code = put(in, json, comma);
+        if (code == SR_OK) code = put_key(in, seen, json);
+        if (code == SR_OK) code = next(in);
+        if (code == SR_OK) code = put_value(in, depth, json);
     }
 }
 
-/* The value that begins with the current event; on failure `*value` is not set. */
-static sr_status read_value(yaml_reader *in, int depth, json_t **value) {
-    if (in->event.type == YAML_SCALAR_EVENT) return scalar_value(in, value);
+/* Appends the value that begins with the current event. */
+static sr_status put_value(yaml_reader *in, int depth, sri_buffer *json) {
+    if (in->event.type == YAML_SCALAR_EVENT) return put_scalar(in, json);
     if (depth == MAX_DEPTH) return fail_here(in, "nested too deeply");
-    bool list = in->event.type == YAML_SEQUENCE_START_EVENT;
-    json_t *whole = list ? json_array() : json_object();
-    if (whole == NULL) return sri_fail_memory(in->reader->error);
-    sr_status code = list ? read_list(in, depth + 1, whole) : read_object(in, depth + 1, whole);
-    if (code == SR_OK)
-        *value = whole;
-    else
-        json_decref(whole);
+    if (in->event.type == YAML_SEQUENCE_START_EVENT) return put_list(in, depth + 1, json);
+    sri_map seen = {0};
+    sr_status code = put_members(in, depth + 1, &seen, json);
+    sri_map_free(&seen);
     return code;
 }
 
@@ -181,8 +194,9 @@ static const char *const field_names[FIELDS] = {"name",       "description", "th
 typedef struct draft {
     size_t line;
     size_t lines[FIELDS]; /* 0: not given */
-    char *name, *description, *metadata;
+    char *name, *description;
     size_t name_len, description_len;
+    sri_buffer metadata; /* as JSON */
     sr_threshold threshold;
     sr_str *texts;
     size_t *text_lines;
@@ -192,7 +206,7 @@ typedef struct draft {
 static void free_draft(draft *route) {
     sri_free(route->name);
     sri_free(route->description);
-    free(route->metadata); /* Jansson's */
+    sri_buffer_free(&route->metadata);
     sri_free(route->texts);
     sri_free(route->text_lines);
 }
@@ -224,13 +238,8 @@ static sr_status read_threshold(yaml_reader *in, enum field field, sr_threshold 
 }
 
 static sr_status read_metadata(yaml_reader *in, draft *route) {
-    json_t *value = NULL;
     sr_status code = next(in);
-    if (code == SR_OK) code = read_value(in, 0, &value);
-    if (code != SR_OK) return code;
-    route->metadata = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-    json_decref(value);
-    return route->metadata == NULL ? sri_fail_memory(in->reader->error) : SR_OK;
+    return code == SR_OK ? put_value(in, 0, &route->metadata) : code;
 }
 
 static sr_status add_utterance(yaml_reader *in, draft *route) {
@@ -309,9 +318,10 @@ static sr_status keep_route(const yaml_reader *in, const draft *route) {
         code = sri_reader_description(reader, label,
                                       (sr_str){route->description, route->description_len},
                                       route->lines[DESCRIPTION]);
-    if (code == SR_OK && route->metadata != NULL)
+    if (code == SR_OK && route->lines[METADATA] != 0)
         code =
-            sri_reader_metadata(reader, label, sr_str_of(route->metadata), route->lines[METADATA]);
+            sri_reader_metadata(reader, label, (sr_str){route->metadata.data, route->metadata.len},
+                                route->lines[METADATA]);
     size_t line = SRI_MAX(route->lines[THRESHOLD], route->lines[CONFIDENCE]);
     if (code == SR_OK && line != 0)
         code = sri_reader_threshold(reader, label, route->threshold, line);

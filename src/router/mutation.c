@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "router/json_text.h"
 #include "router/mutation_int.h"
 
 #define MAX_ATTEMPTS 20
@@ -27,7 +28,8 @@ typedef struct mutation_call {
     const sr_str *texts; /* `text_count` utterances to be removed */
     size_t text_count;
     sr_status (*make)(struct mutation_call *mutation, mutation_plan *plan, sr_error *error);
-    sri_map encoded; /* texts, to their row in `vectors`; both survive an attempt */
+    sri_arena metadata; /* of the routes, as it will be stored */
+    sri_map encoded;    /* texts, to their row in `vectors`; both survive an attempt */
     float *vectors;
     size_t vector_count;
 } mutation_call;
@@ -212,6 +214,7 @@ static sr_status run(mutation_call *mutation, sr_receipt *receipt, sr_error *err
         sri_plan_free(&plan);
     }
     pthread_mutex_unlock(&router->writer);
+    sri_arena_free(&mutation->metadata);
     sri_map_free(&mutation->encoded);
     sri_free(mutation->vectors);
     if (code == SR_OK && again)
@@ -237,11 +240,26 @@ static sr_status take_route(const mutation_call *mutation, size_t i, sr_route *r
     return sri_take_options(route, sizeof *route, given, "sr_route", error);
 }
 
+/* Equal metadata must be equal text, or storing the same table again would change it. */
+static sr_status compact_metadata(mutation_call *mutation, const sr_route *route, sr_str *compact,
+                                  sr_error *error) {
+    sri_buffer text = {0};
+    bool enough = sri_json_compact(&text, *route->metadata);
+    if (enough) *compact = sri_arena_copy(&mutation->metadata, (sr_str){text.data, text.len});
+    sri_buffer_free(&text);
+    return enough && compact->data != NULL ? SR_OK : sri_fail_memory(error);
+}
+
 static sr_status make_put(mutation_call *mutation, mutation_plan *plan, sr_error *error) {
     sr_status code = SR_OK;
     for (size_t i = 0; i < mutation->count && code == SR_OK; i++) {
         sr_route route;
         code = take_route(mutation, i, &route, error);
+        sr_str compact;
+        if (code == SR_OK && route.metadata != NULL) {
+            code = compact_metadata(mutation, &route, &compact, error);
+            route.metadata = &compact;
+        }
         if (code == SR_OK) code = sri_plan_put(plan, &route, mutation->mode, error);
     }
     return code;

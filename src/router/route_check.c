@@ -97,8 +97,10 @@ static sr_status check_metadata(sr_str metadata, const char *place, sr_error *er
         check_string(metadata, SR_MAX_METADATA_BYTES, "the route's metadata", place, error);
     if (code != SR_OK || metadata.len == 0) return code;
     json_error_t fault;
+    /* Integers of any length: they are kept as they are written, so Jansson need not hold them. */
     json_t *value =
-        json_loadb(metadata.data, metadata.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &fault);
+        json_loadb(metadata.data, metadata.len,
+                   JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &fault);
     if (value == NULL)
         return sri_fail(error, SR_ERR_INVALID, place,
                         "the route's metadata is not JSON, line %d column %d: %s", fault.line,

@@ -11,7 +11,7 @@ HARD = ["plain", 'say "hi", please', "two\nlines", " spaces ", "tab\there", "- d
         "\U0001F468\u200D\U0001F469\u200D\U0001F467", "back\\slash", "it's", "null", "{a: 1}", "*alias", "%41",
         "\u2028line\u2029separators\u0085", "\ufeffmark", "x" * 5000]
 METADATA = {"a": [1, -2.5, 1e-7, True, None, "x\n", {"deep": [[[]]]}], "\u00e9 key": {}, "empty": "", "no": "no", "3": "3",
-            "k" * 1500: 12345678901234567}
+            "k" * 1500: 12345678901234567, "tenth": 0.1, "long": 123456789012345678901234567890}
 
 
 def hard_table(program):
@@ -35,6 +35,45 @@ def test_complete_formats_give_the_same_table_back(empty, ending):
     empty.database.unlink()
     empty.run("import", f"out.{ending}")
     assert empty.table() == before
+
+
+@pytest.mark.parametrize("ending", ["yaml", "jsonl"])
+def test_numbers_in_metadata_keep_their_digits(empty, ending):
+    written = '{"a":[0.1,1.10,-0,1E5,12345678901234567890,3.14159265358979323846264338],"b":{"\\u00e9\\/":"\\ud83d\\ude00"}}'
+    stored = written.replace("\\u00e9\\/", "\u00e9/").replace("\\ud83d\\ude00", "\U0001F600")
+    empty.run("add", "r", "text", "--metadata", written.replace(",", " ,\r\n\t "))
+    assert f'"metadata":{stored},' in empty.table()
+    assert empty.run("list", "r", "--json").out.count("\n") == 1
+    empty.run("export", f"out.{ending}")
+    revision = empty.run("info", "--json").json()[0]["revision"]
+    assert empty.run("import", f"out.{ending}", "--json").json()[0]["revision"] == revision
+    empty.database.unlink()
+    empty.run("import", f"out.{ending}")
+    assert f'"metadata":{stored},' in empty.table()
+
+
+@pytest.mark.parametrize("metadata, message", [('{"k": 1, "k": 2}', "duplicate"), ('"a\\u0000b"', "NUL"),
+                                               ("{'k': 1}", "not JSON"), ("1e400", "not JSON")])
+def test_metadata_that_would_not_survive_is_refused(support, metadata, message):
+    result = support.fails("add", "refund", "text", "--metadata", metadata, message="metadata is not JSON")
+    assert message in result.err.replace("\\u0000", "NUL")
+
+
+def test_a_route_larger_than_a_line_is_written_as_several(empty):
+    texts = [f"{'x' * 60000}{i}" for i in range(150)]
+    empty.write("a.yaml", "routes:\n  - name: large\n    threshold: 0.5\n    utterances: " + json.dumps(texts) + "\n")
+    empty.run("import", "a.yaml")
+    empty.run("export", "out.jsonl")
+    lines = (empty.directory / "out.jsonl").read_text().splitlines()
+    assert len(lines) == 3 and max(map(len, lines)) <= 4194304
+    assert [json.loads(line).get("threshold") for line in lines] == [0.5, None, None]
+    before = empty.table()
+    for options in ([], ["--replace"]):
+        assert empty.run("import", "out.jsonl", "--json", *options).json()[0]["revision"] == 1
+    empty.database.unlink()
+    empty.run("import", "out.jsonl")
+    assert empty.table() == before
+    assert empty.run("list", "large", "--json").json() == [{"route": "large", "threshold": 0.5, "utterances": texts}]
 
 
 def test_csv_gives_texts_and_names_back_and_says_what_it_leaves_out(empty):
@@ -137,7 +176,11 @@ BAD_JSONL = [
     (b'{"route":"a","confidence":2}\n', "bad.jsonl:1: confidence 2: give a number from 0 to 1"),
     (b'{"route":"a","treshold":0.5}\n', 'bad.jsonl:1: a route has no "treshold"'),
     (b'{"route":"","utterances":["x"]}\n', "bad.jsonl:1: the route name is empty"),
-    (b'{"text":"' + b"x" * 10000000 + b'","route":"a"}\n', "bad.jsonl:1: the text is 10000000 bytes long"),
+    (b'{"text":"' + b"x" * 1000000 + b'","route":"a"}\n', "bad.jsonl:1: the text is 1000000 bytes long"),
+    (b'{"text":"x","route":"a"}\n{"route":"a","utterances":["x"],"metadata":[' + b"[]," * 20000000 + b"0]}\n",
+     "bad.jsonl:2: the line is 60000047 bytes long; the maximum is 4194304: give a route's utterances in several"),
+    (b'{"route":"a","metadata":{"k":1,"k":2}}\n', "bad.jsonl:1: not JSON"),
+    (b'{"route":"a","metadata":"a\\u0000b"}\n', "bad.jsonl:1: not JSON"),
 ]
 BAD_YAML = [
     (b"routes:\n  - name: a\n   broken\n", "bad.yaml:3: not YAML"),
@@ -149,6 +192,11 @@ BAD_YAML = [
     (b"routes:\n  - name: &x a\n    metadata: [*x, *x]\n", "bad.yaml:3: aliases"),
     (b"routes:\n  - name: a\n    metadata: " + b"[" * 900 + b"\n", "bad.yaml:3: nested too deeply"),
     (b"routes:\n  - name: a\n    metadata: " + b"{a: " * 100000 + b"\n", "bad.yaml:3:"),
+    (b"routes:\n  - name: a\n    metadata: [" + b"[],\n" * 3000000 + b"]\n",
+     ": the metadata is longer than 1048576 bytes, the maximum"),
+    (b"routes:\n  - name: a\n    metadata: {k: 1, j: {k: 2}, k: 2}\n", 'bad.yaml:3: the key "k" stands here twice'),
+    (b"routes:\n  - name: a\n    metadata: [1e400]\n", "bad.yaml:3: a number is too large"),
+    (b'routes:\n  - name: a\n    metadata: "a\\0b"\n', "bad.yaml:3: a NUL character"),
     (b"routes:\n  - utterances: [x]\n", "bad.yaml:2: the route has no name"),
 ]
 

@@ -196,7 +196,7 @@ static void jsonl_of_both_kinds(void **state) {
     assert_int_equal(rows.labels[1].threshold.kind, SR_THRESHOLD_COSINE);
     assert_true(rows.labels[1].threshold.value == 0.5);
     assert_true(sri_str_equal(rows.labels[1].description, sr_str_of("d")));
-    assert_true(sri_str_equal(rows.labels[1].metadata, sr_str_of("{\"k\":[1,null]}")));
+    assert_true(sri_str_equal(rows.labels[1].metadata, sr_str_of("{\"k\": [1, null]}")));
     assert_int_equal(rows.labels[2].threshold.kind, SR_THRESHOLD_CONFIDENCE);
     assert_int_equal(rows.labels[2].rows, 0);
     sri_rows_free(&rows);

@@ -120,7 +120,7 @@ static void extending_sets_only_the_fields_given(void **state) {
     sr_table *table;
     assert_int_equal(sr_table_read(self->router, &route.name, 1, &table, NULL), SR_OK);
     const sr_route_view *view = sr_table_route(table, 0);
-    assert_true(toy_is(view->description, "about") && toy_is(view->metadata, "{\"k\": [1, null]}"));
+    assert_true(toy_is(view->description, "about") && toy_is(view->metadata, "{\"k\":[1,null]}"));
     assert_int_equal(view->threshold.kind, SR_THRESHOLD_CONFIDENCE);
     assert_true(view->threshold.value == 0.25);
     assert_int_equal(view->utterance_count, 1);
