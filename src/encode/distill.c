@@ -21,11 +21,13 @@
 #include "model/model.h"
 #include "model/pca.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define DEFAULT_DIMENSION 256
 #define SIF               1e-4 /* a of step 3 */
@@ -47,6 +49,7 @@ typedef struct distillation {
     float *vectors; /* [tokens, hidden] */
     sri_pca pca;
     float *rows; /* [tokens, dimension] */
+    char output[PATH_MAX];
     char fingerprint[65], name[128];
     uint64_t done, total;
 } distillation;
@@ -103,13 +106,30 @@ static sr_status open_scratch(distillation *d, sr_error *error) {
     return code == SR_OK ? sri_pool_open(d->threads, &d->pool, error) : code;
 }
 
-static sr_status check_options(const sr_distill_options *o, sr_error *error) {
+/* Whether the directory can be made is asked before the work, not after it. */
+static sr_status settle_output(distillation *d, sr_error *error) {
+    const char *given = d->options->output;
     struct stat status;
-    if (o->output == NULL || o->output[0] == '\0')
+    if (given == NULL || given[0] == '\0')
         return sri_fail(error, SR_ERR_INVALID, "output", "name the directory to write");
-    if (stat(o->output, &status) == 0)
-        return sri_fail(error, SR_ERR_INVALID, o->output, "%s exists already; name a new directory",
-                        o->output);
+    size_t len = strlen(given);
+    if (len >= sizeof d->output)
+        return sri_fail(error, SR_ERR_LIMIT, "output", "the path %.100s... is too long", given);
+    memcpy(d->output, given, len + 1);
+    while (len > 1 && d->output[len - 1] == '/') d->output[--len] = '\0';
+    if (stat(d->output, &status) == 0)
+        return sri_fail(error, SR_ERR_INVALID, d->output, "%s exists already; name a new directory",
+                        d->output);
+    char parent[PATH_MAX];
+    memcpy(parent, d->output, len + 1);
+    char *slash = strrchr(parent, '/');
+    if (slash != NULL) slash[slash == parent] = '\0';
+    if (access(slash == NULL ? "." : parent, W_OK) != 0)
+        return sri_fail_errno(error, errno, d->output, "cannot make a directory %s", d->output);
+    return SR_OK;
+}
+
+static sr_status check_options(const sr_distill_options *o, sr_error *error) {
     if (o->threads < 0 || o->threads > SR_MAX_THREADS)
         return sri_fail(error, SR_ERR_INVALID, "threads",
                         "%d threads were asked for; use 0 (all cores) to %d", o->threads,
@@ -274,7 +294,7 @@ static sr_status write_model(distillation *d, sr_error *error) {
     char tokenizer[PATH_MAX];
     sr_status code =
         sri_join_path(tokenizer, sizeof tokenizer, d->files.directory, "tokenizer.json", error);
-    sri_static_output output = {.output = d->options->output,
+    sri_static_output output = {.output = d->output,
                                 .tokenizer = tokenizer,
                                 .teacher = d->name,
                                 .fingerprint = d->fingerprint,
@@ -287,7 +307,8 @@ static sr_status write_model(distillation *d, sr_error *error) {
 
 static sr_status distill(distillation *d, sr_error *error) {
     float *targets = NULL;
-    sr_status code = open_teacher(d, error);
+    sr_status code = settle_output(d, error);
+    if (code == SR_OK) code = open_teacher(d, error);
     if (code == SR_OK) code = settle_dimension(d, error);
     if (code == SR_OK) code = open_scratch(d, error);
     d->total = d->tokens + d->options->text_count;
