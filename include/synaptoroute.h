@@ -67,7 +67,7 @@ SR_API const char *sr_version(void);
 
 /* ---- Limits ---------------------------------------------------------------------------------- */
 
-#define SR_MAX_NAME_BYTES        512      /* a route's name; at least 1 */
+#define SR_MAX_NAME_BYTES        512      /* a route's name; at least 1, no white space at its ends */
 #define SR_MAX_UTTERANCE_BYTES   65536    /* one utterance; it must hold more than white space */
 #define SR_MAX_DESCRIPTION_BYTES 65536    /* a route's description */
 #define SR_MAX_METADATA_BYTES    1048576  /* a route's metadata, as JSON text */
@@ -163,7 +163,8 @@ typedef enum sr_pooling {
 } sr_pooling;
 
 typedef enum sr_encoder_kind {
-    SR_ENCODER_MODEL = 0,   /* a local model, by name or directory */
+    SR_ENCODER_MODEL = 0,   /* a local model, by name or directory: a transformer, or a static
+                               model in Model2Vec's layout */
     SR_ENCODER_CALLBACK = 1 /* the caller's own function */
 } sr_encoder_kind;
 
@@ -215,11 +216,13 @@ SR_API const char *sr_encoder_fingerprint(const sr_encoder *encoder);
 /* Encodes `n` texts. `out` is the caller's, n x dimension floats, row-major; each row has Euclidean
  * length 1. The vector of a text does not depend on the others, nor on the number of threads.
  * `truncated`, when not NULL, takes n flags: 1 where the text was longer than the model's maximum.
- * */
+ * With a static model, all texts without any token that it knows have one vector, which is far from
+ * those of other texts. */
 SR_API SR_MUST_CHECK sr_status sr_encoder_encode(sr_encoder *encoder, const sr_str *texts, size_t n,
                                                  float *out, uint8_t *truncated, sr_error *error);
 
-/* Tokenises one text as the encoder does: prefix and special tokens included, cut to `capacity` (at
+/* Tokenises one text as the encoder does: prefix and special tokens (which a static model does not
+ * use) included, cut to `capacity` (at
  * least 2; not to the model's maximum) by leaving out tokens before the last special one. Writes
  * the ids to `ids`, their number to `count` and, when not NULL, whether some were left out to
  * `truncated`. SR_ERR_UNSUPPORTED for a callback encoder. */
