@@ -112,6 +112,9 @@ static sr_status settle(static_encoder *s, const sr_encoder_options *options, sr
     if (options->pooling != SR_POOLING_MODEL && options->pooling != SR_POOLING_MEAN)
         return sri_fail(error, SR_ERR_INVALID, "pooling",
                         "%s is a static model: the mean is its only pooling", s->files.directory);
+    if (options->profile != SR_PROFILE_LATENCY && options->profile != SR_PROFILE_THROUGHPUT)
+        return sri_fail(error, SR_ERR_INVALID, "profile", "there is no profile %d",
+                        (int)options->profile);
     if (options->max_tokens != 0 &&
         (options->max_tokens < 2 || (size_t)options->max_tokens > SRI_STATIC_TOKENS_MAX))
         return sri_fail(error, SR_ERR_INVALID, "max_tokens", "max_tokens %d is not from 2 to %zu",

@@ -362,6 +362,7 @@ static void options_that_make_no_sense_are_refused(void **state) {
     write_model(&plain);
     sr_encoder_options cases[] = {{.pooling = SR_POOLING_CLS},
                                   {.max_tokens = 1},
+                                  {.profile = (sr_profile)9},
                                   {.max_tokens = (int)SRI_STATIC_TOKENS_MAX + 1}};
     for (size_t i = 0; i < SRI_COUNT(cases); i++) {
         sr_encoder *encoder;
@@ -385,6 +386,44 @@ static void damaged_weights_are_noticed_when_they_tell(void **state) {
     assert_non_null(strstr(error.message, "not finite"));
     sr_encoder_close(&encoder);
     remove_model();
+}
+
+static size_t allocations;
+
+static void *count_alloc(void *user, size_t bytes) {
+    (void)user;
+    allocations++;
+    return malloc(bytes);
+}
+
+static void *count_resize(void *user, void *old, size_t bytes) {
+    (void)user;
+    allocations++;
+    return realloc(old, bytes);
+}
+
+static void count_release(void *user, void *memory) {
+    (void)user;
+    free(memory);
+}
+
+static void encoding_allocates_nothing(void **state) {
+    (void)state;
+    enum { TEXTS = 600 };
+    sr_str texts[TEXTS];
+    static float out[TEXTS * DIM];
+    for (size_t i = 0; i < TEXTS; i++) texts[i] = sr_str_of("where is my card, it is late");
+    sr_allocator_set(&(sr_allocator){count_alloc, count_resize, count_release, NULL});
+    write_model(&plain);
+    sr_encoder *encoder = open_threads(2);
+    size_t before = allocations;
+    assert_true(before > 0);
+    for (size_t n = 1; n <= TEXTS; n += 599)
+        assert_int_equal(sr_encoder_encode(encoder, texts, n, out, NULL, NULL), SR_OK);
+    assert_int_equal(allocations, before);
+    sr_encoder_close(&encoder);
+    remove_model();
+    sr_allocator_set(NULL);
 }
 
 static void tiny_weights_do_not_vanish(void **state) {
@@ -413,6 +452,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(options_that_make_no_sense_are_refused),
         cmocka_unit_test(damaged_weights_are_noticed_when_they_tell),
         cmocka_unit_test(tiny_weights_do_not_vanish),
+        cmocka_unit_test(encoding_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
