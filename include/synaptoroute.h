@@ -67,9 +67,9 @@ SR_API const char *sr_version(void);
 
 /* ---- Limits ---------------------------------------------------------------------------------- */
 
-#define SR_MAX_NAME_BYTES        512      /* a route's name; at least 1, no white space at its ends */
-#define SR_MAX_UTTERANCE_BYTES   65536    /* one utterance; it must hold more than white space */
-#define SR_MAX_DESCRIPTION_BYTES 65536    /* a route's description */
+#define SR_MAX_NAME_BYTES        512   /* a route's name; at least 1, no white space at its ends */
+#define SR_MAX_UTTERANCE_BYTES   65536 /* one utterance; it must hold more than white space */
+#define SR_MAX_DESCRIPTION_BYTES 65536 /* a route's description */
 #define SR_MAX_METADATA_BYTES    1048576  /* a route's metadata, as JSON text */
 #define SR_MAX_TEXT_BYTES        67108864 /* a text to be decided or encoded */
 #define SR_MAX_THREADS           256

@@ -7,6 +7,7 @@
  */
 #include "io/io_int.h"
 
+#include "router/route_check.h"
 #include "text/text.h"
 
 #include <errno.h>
@@ -53,20 +54,15 @@ sr_status sri_reader_fail(const sri_reader *reader, sr_status code, size_t line,
     return sri_fail(reader->error, code, place, "%s: %s", place, message);
 }
 
+/* What the router's own check says, with its place in the file. */
+static sr_status say(const sri_reader *reader, size_t line, sr_status code, const sr_error *fault) {
+    return code == SR_OK ? SR_OK : sri_reader_fail(reader, code, line, "%s", fault->message);
+}
+
 static sr_status check_string(const sri_reader *reader, sr_str text, size_t max, const char *what,
                               size_t line) {
-    size_t offset;
-    if (text.len > max)
-        return sri_reader_fail(reader, SR_ERR_LIMIT, line,
-                               "the %s is %zu bytes long; the maximum is %zu", what, text.len, max);
-    if (!sri_utf8_valid(text, &offset))
-        return sri_reader_fail(reader, SR_ERR_FORMAT, line,
-                               "byte %zu of the %s is not UTF-8; save the file as UTF-8",
-                               offset + 1, what);
-    if (text.len > 0 && memchr(text.data, '\0', text.len) != NULL)
-        return sri_reader_fail(reader, SR_ERR_FORMAT, line,
-                               "the %s holds a NUL character; remove it", what);
-    return SR_OK;
+    sr_error fault;
+    return say(reader, line, sri_check_string(text, max, what, NULL, &fault), &fault);
 }
 
 sr_status sri_reader_label(const sri_reader *reader, sr_str name, size_t line, uint32_t *label) {
@@ -76,10 +72,9 @@ sr_status sri_reader_label(const sri_reader *reader, sr_str name, size_t line, u
         *label = (uint32_t)found;
         return SR_OK;
     }
-    sr_status code = check_string(reader, name, SR_MAX_NAME_BYTES, "route name", line);
-    if (code != SR_OK) return code;
-    if (sri_text_blank(name))
-        return sri_reader_fail(reader, SR_ERR_FORMAT, line, "the route name is empty; give one");
+    sr_error fault;
+    sr_status code = sri_check_name(name, NULL, &fault);
+    if (code != SR_OK) return say(reader, line, code, &fault);
     if (rows->label_count == UINT32_MAX)
         return sri_reader_fail(reader, SR_ERR_LIMIT, line, "too many routes");
     void *labels = rows->labels;
@@ -96,7 +91,7 @@ sr_status sri_reader_label(const sri_reader *reader, sr_str name, size_t line, u
 
 sr_status sri_reader_text(const sri_reader *reader, sr_str text, size_t line, uint32_t label) {
     sri_rows *rows = reader->rows;
-    sr_status code = check_string(reader, text, SR_MAX_UTTERANCE_BYTES, "text", line);
+    sr_status code = check_string(reader, text, SR_MAX_UTTERANCE_BYTES, "the text", line);
     if (code != SR_OK) return code;
     if (!reader->options->allow_blank && sri_text_blank(text))
         return sri_reader_fail(reader, SR_ERR_FORMAT, line,
@@ -123,23 +118,21 @@ static sr_status set_string(const sri_reader *reader, sr_str text, size_t max, c
 sr_status sri_reader_description(const sri_reader *reader, uint32_t label, sr_str text,
                                  size_t line) {
     sri_label *target = &reader->rows->labels[label];
-    return set_string(reader, text, SR_MAX_DESCRIPTION_BYTES, "description", line,
+    return set_string(reader, text, SR_MAX_DESCRIPTION_BYTES, "the description", line,
                       &target->description, &target->has_description);
 }
 
 sr_status sri_reader_metadata(const sri_reader *reader, uint32_t label, sr_str json, size_t line) {
     sri_label *target = &reader->rows->labels[label];
-    return set_string(reader, json, SR_MAX_METADATA_BYTES, "metadata", line, &target->metadata,
+    return set_string(reader, json, SR_MAX_METADATA_BYTES, "the metadata", line, &target->metadata,
                       &target->has_metadata);
 }
 
 sr_status sri_reader_threshold(const sri_reader *reader, uint32_t label, sr_threshold threshold,
                                size_t line) {
-    double low = threshold.kind == SR_THRESHOLD_COSINE ? -1 : 0;
-    /* Negated, so that NaN fails it. */
-    if (threshold.kind != SR_THRESHOLD_AUTO && !(threshold.value >= low && threshold.value <= 1))
-        return sri_reader_fail(reader, SR_ERR_INVALID, line, "%s %g: give a number from %g to 1",
-                               low < 0 ? "threshold" : "confidence", threshold.value, low);
+    sr_error fault;
+    sr_status code = sri_check_threshold(&threshold, NULL, &fault);
+    if (code != SR_OK) return say(reader, line, code, &fault);
     reader->rows->labels[label].threshold = threshold;
     reader->rows->labels[label].has_threshold = true;
     return SR_OK;

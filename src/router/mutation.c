@@ -13,6 +13,7 @@
 
 #include "router/json_text.h"
 #include "router/mutation_int.h"
+#include "router/route_check.h"
 
 #define MAX_ATTEMPTS 20
 

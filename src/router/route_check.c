@@ -6,7 +6,7 @@
 #include <jansson.h>
 #include <string.h>
 
-#include "router/router_int.h"
+#include "router/route_check.h"
 #include "text/text.h"
 
 #define SHOWN 48 /* bytes of a faulty text in a message */
@@ -15,8 +15,14 @@ static int shown(sr_str text) { return (int)SRI_MIN(text.len, (size_t)SHOWN); }
 
 static const char *dots(sr_str text) { return text.len > SHOWN ? "..." : ""; }
 
-static sr_status check_string(sr_str text, size_t max, const char *what, const char *place,
-                              sr_error *error) {
+sr_status sri_check_given(sr_str text, const char *what, sr_error *error) {
+    if (text.data != NULL || text.len == 0) return SR_OK;
+    return sri_fail(error, SR_ERR_INVALID, what, "the %s has no data but length %zu", what,
+                    text.len);
+}
+
+sr_status sri_check_string(sr_str text, size_t max, const char *what, const char *place,
+                           sr_error *error) {
     size_t offset;
     if (text.data == NULL && text.len > 0)
         return sri_fail(error, SR_ERR_INVALID, place, "%s has no data but length %zu", what,
@@ -46,10 +52,20 @@ static size_t find_control(sr_str text) {
     return text.len;
 }
 
+/* Names that differ in nothing else look the same wherever they are shown. The name is not blank. */
+static bool ends_in_space(sr_str name) {
+    const char *cursor = name.data;
+    (void)sri_utf8_next(&cursor, name.data + name.len);
+    if (sri_text_blank((sr_str){name.data, (size_t)(cursor - name.data)})) return true;
+    size_t last = name.len - 1;
+    while (last > 0 && ((unsigned char)name.data[last] & 0xC0) == 0x80) last--;
+    return sri_text_blank((sr_str){name.data + last, name.len - last});
+}
+
 sr_status sri_check_name(sr_str name, const char *place, sr_error *error) {
     if (name.len == 0)
         return sri_fail(error, SR_ERR_INVALID, place, "the route's name is empty; give it one");
-    sr_status code = check_string(name, SR_MAX_NAME_BYTES, "the route's name", place, error);
+    sr_status code = sri_check_string(name, SR_MAX_NAME_BYTES, "the route's name", place, error);
     if (code != SR_OK) return code;
     if (sri_text_blank(name))
         return sri_fail(error, SR_ERR_INVALID, place,
@@ -60,6 +76,10 @@ sr_status sri_check_name(sr_str name, const char *place, sr_error *error) {
             error, SR_ERR_INVALID, place,
             "the route's name \"%.*s%s\" holds a control character at byte %zu; remove it",
             shown(name), name.data, dots(name), control);
+    if (ends_in_space(name))
+        return sri_fail(error, SR_ERR_INVALID, place,
+                        "the route's name \"%.*s%s\" begins or ends with white space; remove it",
+                        shown(name), name.data, dots(name));
     return SR_OK;
 }
 
@@ -67,15 +87,14 @@ sr_status sri_check_utterance(sr_str text, sr_str route, const char *place, sr_e
     char what[SHOWN + 64];
     snprintf(what, sizeof what, "an utterance of route \"%.*s%s\"", shown(route), route.data,
              dots(route));
-    sr_status code = check_string(text, SR_MAX_UTTERANCE_BYTES, what, place, error);
+    sr_status code = sri_check_string(text, SR_MAX_UTTERANCE_BYTES, what, place, error);
     if (code == SR_OK && sri_text_blank(text))
         return sri_fail(error, SR_ERR_INVALID, place, "%s is blank; remove it or write a text",
                         what);
     return code;
 }
 
-static sr_status check_threshold(const sr_threshold *threshold, const char *place,
-                                 sr_error *error) {
+sr_status sri_check_threshold(const sr_threshold *threshold, const char *place, sr_error *error) {
     double value = threshold->value;
     switch (threshold->kind) {
     case SR_THRESHOLD_AUTO: return SR_OK;
@@ -85,8 +104,8 @@ static sr_status check_threshold(const sr_threshold *threshold, const char *plac
                         value);
     case SR_THRESHOLD_CONFIDENCE:
         if (value >= 0 && value <= 1) return SR_OK;
-        return sri_fail(error, SR_ERR_INVALID, place,
-                        "threshold %g is not a confidence from 0 to 1", value);
+        return sri_fail(error, SR_ERR_INVALID, place, "confidence %g is not a number from 0 to 1",
+                        value);
     }
     return sri_fail(error, SR_ERR_INVALID, place, "there is no kind %d of threshold",
                     (int)threshold->kind);
@@ -94,7 +113,7 @@ static sr_status check_threshold(const sr_threshold *threshold, const char *plac
 
 static sr_status check_metadata(sr_str metadata, const char *place, sr_error *error) {
     sr_status code =
-        check_string(metadata, SR_MAX_METADATA_BYTES, "the route's metadata", place, error);
+        sri_check_string(metadata, SR_MAX_METADATA_BYTES, "the route's metadata", place, error);
     if (code != SR_OK || metadata.len == 0) return code;
     json_error_t fault;
     /* Integers of any length: they are kept as they are written, so Jansson need not hold them. */
@@ -117,10 +136,10 @@ sr_status sri_check_route(const sr_route *route, size_t number, sr_error *error)
         code = sri_fail(error, SR_ERR_INVALID, place,
                         "%zu utterances were announced but none are given", route->utterance_count);
     if (code == SR_OK && route->threshold != NULL)
-        code = check_threshold(route->threshold, place, error);
+        code = sri_check_threshold(route->threshold, place, error);
     if (code == SR_OK && route->description != NULL)
-        code = check_string(*route->description, SR_MAX_DESCRIPTION_BYTES,
-                            "the route's description", place, error);
+        code = sri_check_string(*route->description, SR_MAX_DESCRIPTION_BYTES,
+                                "the route's description", place, error);
     if (code == SR_OK && route->metadata != NULL)
         code = check_metadata(*route->metadata, place, error);
     for (size_t i = 0; i < route->utterance_count && code == SR_OK; i++) {

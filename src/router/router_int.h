@@ -124,11 +124,4 @@ sri_store_model sri_router_model(const sr_router *router); /* needs the encoder 
 /* Texts are encoded in pieces of this many, with progress reported in between. */
 #define SRI_ENCODE_PIECE 256
 
-/* ---- Checks of arguments (route_check.c) ----------------------------------------------------------------- */
-
-sr_status sri_check_name(sr_str name, const char *place, sr_error *error);
-sr_status sri_check_utterance(sr_str text, sr_str route, const char *place, sr_error *error);
-/* All of a route; `number` is its place in the call. */
-sr_status sri_check_route(const sr_route *route, size_t number, sr_error *error);
-
 #endif

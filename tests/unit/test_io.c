@@ -100,10 +100,15 @@ static void csv_faults_are_named_with_their_line(void **state) {
             "a.csv:3: the quote that opens here is never closed");
     refused("a.csv", "text,route\n\"a\"b,y\n", "a.csv:2: text follows a closing quote");
     refused("a.csv", "text,route\n5\" pipe,y\n", "a.csv:2: a quote inside an unquoted field");
-    refused("a.csv", "text,route\nx,y\n\xFF,y\n", "a.csv:3: byte 1 of the text is not UTF-8");
-    refused("a.csv", "text,route\nx,\xC3\n", "a.csv:2: byte 1 of the route name is not UTF-8");
+    refused("a.csv", "text,route\nx,y\n\xFF,y\n", "a.csv:3: the text is not valid UTF-8 at byte 0");
+    refused("a.csv", "text,route\nx,\xC3\n",
+            "a.csv:2: the route's name is not valid UTF-8 at byte 0");
     refused("a.csv", "text,route\n ,y\n", "a.csv:2: the text is empty");
-    refused("a.csv", "text,route\nx,\n", "a.csv:2: the route name is empty");
+    refused("a.csv", "text,route\nx,y\nx, y\n",
+            "a.csv:3: the route's name \" y\" begins or ends with white space");
+    refused("a.jsonl", "{\"text\":\"x\",\"route\":\"y\xE3\x80\x80\"}\n",
+            "begins or ends with white space");
+    refused("a.csv", "text,route\nx,\n", "a.csv:2: the route's name is empty");
     refused("a.csv", "\xFF\xFEt\1", "UTF-16");
     refused("a.txt", "x", "--format");
 }
@@ -112,7 +117,7 @@ static void csv_refuses_nul_and_what_is_too_long(void **state) {
     (void)state;
     sri_rows rows;
     assert_int_equal(parse_as("a.csv", "text,route\na\0b,y\n", 17, &(sri_read_options){0}, &rows),
-                     SR_ERR_FORMAT);
+                     SR_ERR_INVALID);
     assert_non_null(strstr(fault.message, "a.csv:2: the text holds a NUL"));
     enum { BIG = 10000000 };
     char *big = malloc(BIG + 32);
@@ -213,9 +218,9 @@ static void jsonl_faults_are_named_with_their_line(void **state) {
             "a.jsonl:1: not JSON, at column");
     refused("a.jsonl", "{\"route\":\"a\",\"treshold\":1}", "a route has no \"treshold\"");
     refused("a.jsonl", "{\"route\":\"a\",\"threshold\":1.5}",
-            "threshold 1.5: give a number from -1 to 1");
+            "threshold 1.5 is not a cosine from -1 to 1");
     refused("a.jsonl", "{\"route\":\"a\",\"confidence\":-0.5}",
-            "confidence -0.5: give a number from 0 to 1");
+            "confidence -0.5 is not a number from 0 to 1");
     refused("a.jsonl", "{\"route\":\"a\",\"threshold\":NaN}", "not JSON");
     refused("a.jsonl", "{\"route\":\"a\",\"threshold\":1,\"confidence\":1}", "not both");
     refused("a.jsonl", "{\"route\":\"a\",\"utterances\":\"x\"}", "\"utterances\" must be a list");
@@ -332,9 +337,9 @@ static void yaml_faults_are_named_with_their_line(void **state) {
     refused("a.yaml", "routes:\n  - name: a\n    threshold: high\n",
             "a.yaml:3: threshold must be a number");
     refused("a.yaml", "routes:\n  - name: a\n    threshold: nan\n",
-            "a.yaml:3: threshold nan: give a number from -1 to 1");
+            "a.yaml:3: threshold nan is not a cosine from -1 to 1");
     refused("a.yaml", "routes:\n  - name: a\n    threshold: 2\n",
-            "a.yaml:3: threshold 2: give a number");
+            "a.yaml:3: threshold 2 is not a cosine");
     refused("a.yaml", "routes:\n  - name: a\n    threshold: 1\n    confidence: 1\n",
             "a.yaml:4: give threshold or confidence");
     refused("a.yaml", "routes:\n  - name: a\n    metadata: {k: 1, k: 2}\n",

@@ -327,6 +327,10 @@ static void bad_routes_are_refused_with_a_reason(void **state) {
     sr_str ok = sr_str_of("ok");
     refuse(self, (sr_route){.name = sr_str_of("")}, SR_ERR_INVALID, "empty");
     refuse(self, (sr_route){.name = sr_str_of(" \xC2\xA0 ")}, SR_ERR_INVALID, "white space");
+    refuse(self, (sr_route){.name = sr_str_of("refund ")}, SR_ERR_INVALID,
+           "\"refund \" begins or ends with white space");
+    refuse(self, (sr_route){.name = sr_str_of("\xE3\x80\x80refund")}, SR_ERR_INVALID,
+           "begins or ends with white space");
     refuse(self, (sr_route){.name = {long_text, 513}}, SR_ERR_LIMIT, "513");
     refuse(self, (sr_route){.name = {long_text, 10240}}, SR_ERR_LIMIT, "512");
     refuse(self, (sr_route){.name = {"a\0b", 3}}, SR_ERR_INVALID, "NUL");
