@@ -308,6 +308,8 @@ static sr_status make_removal(mutation_call *mutation, mutation_plan *plan, sr_e
 }
 
 sr_status sr_route_remove(sr_router *router, sr_str name, sr_receipt *receipt, sr_error *error) {
+    sr_status code = sri_check_given(name, "name", error);
+    if (code != SR_OK) return code;
     mutation_call mutation = {.router = router, .name = name, .make = make_removal};
     return run(&mutation, receipt, error);
 }
@@ -323,6 +325,10 @@ sr_status sr_utterances_remove(sr_router *router, sr_str name, const sr_str *utt
     if (utterances == NULL && n > 0)
         return sri_fail(error, SR_ERR_INVALID, "utterances", "%zu utterances, but none are given",
                         n);
+    sr_status code = sri_check_given(name, "name", error);
+    for (size_t i = 0; i < n && code == SR_OK; i++)
+        code = sri_check_given(utterances[i], "utterance", error);
+    if (code != SR_OK) return code;
     mutation_call mutation = {.router = router,
                               .name = name,
                               .texts = utterances,

@@ -1,6 +1,7 @@
 /* table_view.c - copies of the route table for callers, each in one arena. */
 #include <string.h>
 
+#include "router/route_check.h"
 #include "router/router_int.h"
 
 struct sr_table {
@@ -49,7 +50,8 @@ static bool copy_table(sr_table *table, const route_table *live, const live_rout
 sr_status sr_table_read(sr_router *router, const sr_str *name, int with_utterances,
                         sr_table **handle, sr_error *error) {
     *handle = NULL;
-    sr_status code = sri_router_look(router, error);
+    sr_status code = name == NULL ? SR_OK : sri_check_given(*name, "name", error);
+    if (code == SR_OK) code = sri_router_look(router, error);
     if (code != SR_OK) return code;
     sr_table *table = sri_alloc_zero(1, sizeof *table);
     if (table == NULL) return sri_fail_memory(error);

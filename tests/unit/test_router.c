@@ -363,6 +363,30 @@ static void bad_routes_are_refused_with_a_reason(void **state) {
     }
 }
 
+/* A length without data is refused everywhere, not read. */
+static void strings_without_data_are_refused(void **state) {
+    fixture *self = *state;
+    sr_str none = {NULL, 5};
+    sr_table *table = NULL;
+    sr_decisions *decisions = NULL;
+    sr_error error;
+    put(self, "a", "x|y");
+    assert_int_equal(sr_route_remove(self->router, none, NULL, &error), SR_ERR_INVALID);
+    assert_non_null(strstr(error.message, "no data but length 5"));
+    assert_int_equal(sr_utterances_remove(self->router, none, &none, 1, NULL, &error),
+                     SR_ERR_INVALID);
+    assert_int_equal(sr_utterances_remove(self->router, sr_str_of("a"), &none, 1, NULL, &error),
+                     SR_ERR_INVALID);
+    assert_int_equal(sr_table_read(self->router, &none, 1, &table, &error), SR_ERR_INVALID);
+    assert_int_equal(sr_decide(self->router, &none, 1, NULL, &decisions, &error), SR_ERR_INVALID);
+    assert_null(table);
+    /* NULL with length 0 is the empty string. */
+    none.len = 0;
+    assert_int_equal(sr_route_remove(self->router, none, NULL, &error), SR_ERR_NOT_FOUND);
+    assert_int_equal(sr_table_read(self->router, &none, 1, &table, &error), SR_ERR_NOT_FOUND);
+    toy_assert_table(self->router, "a:x|y;");
+}
+
 static void structs_of_other_sizes_are_understood(void **state) {
     fixture *self = *state;
     struct {
@@ -619,6 +643,7 @@ int main(void) {
         WITH_ROUTER(a_route_without_utterances_is_kept_but_never_decided_for),
         WITH_ROUTER(progress_counts_and_can_stop),
         WITH_ROUTER(bad_routes_are_refused_with_a_reason),
+        WITH_ROUTER(strings_without_data_are_refused),
         WITH_ROUTER(structs_of_other_sizes_are_understood),
         WITH_ROUTER(bad_open_options_are_refused),
         WITH_ROUTER(changes_of_other_routers_are_seen),
