@@ -159,7 +159,7 @@ static sr_encoder *open_threads(int threads) {
     return open_with((sr_encoder_options){.threads = threads});
 }
 
-static void encode(sr_encoder *encoder, const char *text, float out[DIM]) {
+static void encode(sr_encoder *encoder, const char *text, float *out) {
     sr_str string = sr_str_of(text);
     assert_int_equal(sr_encoder_encode(encoder, &string, 1, out, NULL, NULL), SR_OK);
 }
@@ -388,6 +388,42 @@ static void damaged_weights_are_noticed_when_they_tell(void **state) {
     remove_model();
 }
 
+/* The first numbers of what the model2vec package (0.10.0) gives for the shipped model, normalised;
+ * bench/peers/static_peers.py compares thousands of texts whole. */
+static const struct {
+    const char *text;
+    float numbers[8];
+} package_vectors[] = {
+    {"Where is my card?",
+     {0.0418531f, 0.2295350f, -0.0064938f, -0.0083633f, 0.0487104f, -0.0198864f, -0.0789150f,
+      0.0751686f}},
+    {"I'd like to cancel the transfer I made yesterday.",
+     {0.0267327f, -0.2201691f, 0.0687843f, 0.0975830f, 0.1132149f, 0.0500241f, 0.2155958f,
+      -0.0591636f}},
+    {"na\xC3\xAFve caf\xC3\xA9 \xF0\x9F\x99\x82 r\xC3\xA9sum\xC3\xA9",
+     {-0.1538261f, -0.0243262f, 0.0119594f, -0.0297300f, 0.0353523f, -0.1529209f, -0.0467342f,
+      -0.1831286f}},
+    {"book a table for 4 people at 19:30",
+     {0.0041728f, 0.1935496f, 0.1408682f, 0.0415898f, 0.0453795f, -0.1600448f, 0.0761134f,
+      0.1095689f}},
+};
+
+static void the_shipped_model_gives_the_packages_vectors(void **state) {
+    (void)state;
+    enum { SHIPPED_DIM = 256 };
+    assert_int_equal(sri_join_path(directory, sizeof directory, root, "models/static-en", NULL),
+                     SR_OK);
+    sr_encoder *encoder = open_threads(1);
+    assert_int_equal(sr_encoder_dimension(encoder), SHIPPED_DIM);
+    for (size_t t = 0; t < SRI_COUNT(package_vectors); t++) {
+        float out[SHIPPED_DIM];
+        encode(encoder, package_vectors[t].text, out);
+        for (size_t d = 0; d < 8; d++)
+            assert_true(fabsf(out[d] - package_vectors[t].numbers[d]) < 1e-6f);
+    }
+    sr_encoder_close(&encoder);
+}
+
 static size_t allocations;
 
 static void *count_alloc(void *user, size_t bytes) {
@@ -452,6 +488,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(options_that_make_no_sense_are_refused),
         cmocka_unit_test(damaged_weights_are_noticed_when_they_tell),
         cmocka_unit_test(tiny_weights_do_not_vanish),
+        cmocka_unit_test(the_shipped_model_gives_the_packages_vectors),
         cmocka_unit_test(encoding_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
