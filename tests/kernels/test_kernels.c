@@ -117,15 +117,21 @@ typedef struct quantized_rows {
     sri_quantized view;
 } quantized_rows;
 
-static quantized_rows random_rows(size_t m, size_t k, bool extreme) {
+/* What inputs hold: anything, or the values whose products are largest, of either sign. */
+typedef enum kind { RANDOM, HIGHEST, LOWEST } kind;
+
+static quantized_rows random_rows(size_t m, size_t k, kind values) {
     quantized_rows rows;
     size_t stride = sri_round_up(k, SRI_K_STEP);
     rows.q = guard(m * stride);
     rows.scale = floats(m);
     rows.zero = guard(m * sizeof(int32_t));
-    for (size_t i = 0; i < m * stride; i++) rows.q.data[i] = extreme ? 255 : (uint8_t)random_word();
+    for (size_t i = 0; i < m * stride; i++)
+        rows.q.data[i] = values == RANDOM ? (uint8_t)random_word() : values == HIGHEST ? 255 : 0;
     for (size_t i = 0; i < m; i++)
-        ((int32_t *)rows.zero.data)[i] = extreme ? 0 : (int32_t)(random_word() % 256);
+        ((int32_t *)rows.zero.data)[i] = values == RANDOM    ? (int32_t)(random_word() % 256)
+                                         : values == HIGHEST ? 0
+                                                             : 255;
     rows.view =
         (sri_quantized){rows.q.data, (float *)rows.scale.data, (int32_t *)rows.zero.data, stride};
     return rows;
@@ -146,11 +152,13 @@ static void run_gemm_s8(const sri_gemm_s8 *gemm, const sri_weights_s8 *weights,
 }
 
 static void compare_gemm_s8(const sri_kernels *ref, const sri_kernels *level, size_t m, size_t n,
-                            size_t k, sri_activation activation, bool extreme) {
+                            size_t k, sri_activation activation, kind values) {
     guarded w = guard(n * k), scale = floats(n), bias = floats(n);
     for (size_t i = 0; i < n * k; i++)
-        w.data[i] = extreme ? (i % 2 ? 127 : 0x80) : (uint8_t)random_word();
-    quantized_rows x = random_rows(m, k, extreme);
+        w.data[i] = values == RANDOM             ? (uint8_t)random_word()
+                    : values == HIGHEST && i % 2 ? 127
+                                                 : 0x80;
+    quantized_rows x = random_rows(m, k, values);
     guarded expected = guard(m * n * sizeof(float)), actual = guard(m * n * sizeof(float));
     sri_weights_s8 weights = {(int8_t *)w.data, (float *)scale.data, (float *)bias.data, n, k};
     run_gemm_s8(&ref->gemm_s8, &weights, &x.view, m, activation, &expected);
@@ -165,13 +173,15 @@ static void gemm_s8_is_exact(const void *argument) {
     tables(argument, &ref, &level);
     for (size_t m = 0; m <= 14; m++)
         compare_gemm_s8(&ref, &level, m, 1 + random_word() % 140, 1 + random_word() % 70,
-                        (sri_activation)(m % 2), false);
-    for (size_t n = 1; n <= 130; n += 3) compare_gemm_s8(&ref, &level, 5, n, 37, SRI_LINEAR, false);
-    for (size_t k = 1; k <= 130; k++) compare_gemm_s8(&ref, &level, 3, 17, k, SRI_GELU, false);
-    compare_gemm_s8(&ref, &level, 7, 65, 1536, SRI_LINEAR, true);
-    compare_gemm_s8(&ref, &level, 2, 16, 2500, SRI_LINEAR, true);
+                        (sri_activation)(m % 2), RANDOM);
+    for (size_t n = 1; n <= 130; n += 3)
+        compare_gemm_s8(&ref, &level, 5, n, 37, SRI_LINEAR, RANDOM);
+    for (size_t k = 1; k <= 130; k++) compare_gemm_s8(&ref, &level, 3, 17, k, SRI_GELU, RANDOM);
+    for (kind values = HIGHEST; values <= LOWEST; values++)
+        compare_gemm_s8(&ref, &level, 7, 65, 1536, SRI_LINEAR, values);
+    compare_gemm_s8(&ref, &level, 2, 16, 2500, SRI_LINEAR, HIGHEST);
     for (size_t m = 15; m <= 49; m += 17) /* more than one tile of every level */
-        compare_gemm_s8(&ref, &level, m, 70, 64 + m, SRI_GELU, false);
+        compare_gemm_s8(&ref, &level, m, 70, 64 + m, SRI_GELU, RANDOM);
 }
 
 /* ---- fp32 product ---------------------------------------------------------------------------- */
