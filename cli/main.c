@@ -71,6 +71,14 @@ static const cli_command commands[] = {
      "ece,\n"
      "fast_share, seconds, queries_per_second and latency_ms (p50, p99); null where nothing can be "
      "measured.\n"},
+    {"bench", cli_bench, "", "measure how fast this machine encodes, at each CPU level it has",
+     "\nFor every level: the peak of a core, the products of a model beside it, and for each "
+     "encoder (the\nshipped ones, or that of --model) texts and tokens a second and the time of a "
+     "call, with 1, 8 and 32\ntexts at a time.\n\n"
+     "Options:\n"
+     "  --level L       only this level (ref, avx2, avxvnni, avx512, vnni, amx, neon, dotprod, "
+     "i8mm)\n"
+     "  --seconds S     of each measurement (default: 1)\n"},
     {"distill", cli_distill, "DIRECTORY", "make a static model from a transformer",
      "\nMakes DIRECTORY, which must not exist, with a model that encodes a thousand times as fast "
      "as the\n"
