@@ -24,12 +24,13 @@ class SrEncoderOptions(ctypes.Structure):
 
 
 class Ours:
-    def __init__(self, library, model, threads):
+    def __init__(self, library, model, threads, prefix=None):
         self._library = ctypes.CDLL(library)
         self._library.sr_cpu_level.restype = ctypes.c_char_p
         self._encoder = ctypes.c_void_p()
         self._error = SrError()
-        options = SrEncoderOptions(size=ctypes.sizeof(SrEncoderOptions), model=model.encode(), threads=threads)
+        options = SrEncoderOptions(size=ctypes.sizeof(SrEncoderOptions), model=model.encode(), threads=threads,
+                                   prefix=None if prefix is None else prefix.encode())
         self._must(self._library.sr_encoder_open(
             ctypes.byref(options), ctypes.byref(self._encoder), ctypes.byref(self._error)))
         self.dimension = self._library.sr_encoder_dimension(self._encoder)
@@ -51,7 +52,7 @@ class Ours:
 
     def tokenize(self, text, capacity=1 << 20):
         raw, count = text.encode(), ctypes.c_size_t()
-        ids = (ctypes.c_int32 * min(capacity, len(raw) + 3))()
+        ids = (ctypes.c_int32 * min(capacity, len(raw) + 64))()
         self._must(self._library.sr_encoder_tokenize(
             self._encoder, SrStr(raw, len(raw)), ids, ctypes.c_size_t(len(ids)), ctypes.byref(count), None,
             ctypes.byref(self._error)))
