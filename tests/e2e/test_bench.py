@@ -3,7 +3,6 @@
 
 def test_a_level_is_measured_as_json(empty):
     result = empty.run("--json", "bench", "--level", "ref", "--seconds", "0.02", "--model", "static-en")
-    assert result.status == 0
     report = result.json()[0]
     assert [level["level"] for level in report["levels"]] == ["ref"]
     level = report["levels"][0]
@@ -18,12 +17,10 @@ def test_a_level_is_measured_as_json(empty):
 
 
 def test_a_level_that_the_cpu_lacks_is_refused(empty):
-    result = empty.run("bench", "--level", "riscv")
-    assert result.status == 2
+    result = empty.run("bench", "--level", "riscv", expect=2)
     assert "riscv" in result.err
 
 
 def test_a_model_that_does_not_open_is_explained(empty):
-    result = empty.run("bench", "--level", "ref", "--seconds", "0.02", "--model", "no-such-model")
-    assert result.status == 1
+    result = empty.run("bench", "--level", "ref", "--seconds", "0.02", "--model", "no-such-model", expect=1)
     assert "no-such-model" in result.err
