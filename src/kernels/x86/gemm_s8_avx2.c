@@ -152,7 +152,8 @@ static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
     for (size_t j = product->first; j < product->last; j += WIDTH)
         for (size_t t = 0; t < tiles; t++) {
             size_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
-            size_t ahead = t == tiles - 1 ? BLOCK * panel_size(k) : 0;
+            /* A single tile reads weights in one go: the CPU's own prefetcher does as well. */
+            size_t ahead = tiles > 1 && t == tiles - 1 ? BLOCK * panel_size(k) : 0;
             multiply(x, row, rows, (const char *)packed + j / PANEL * panel_size(k), ahead, k,
                      SRI_MIN(product->last - j, (size_t)WIDTH), product->activation,
                      product->y + row * n + j, n);

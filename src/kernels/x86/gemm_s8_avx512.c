@@ -138,8 +138,9 @@ static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
         size_t columns = SRI_MIN(product->last - j, (size_t)PANEL);
         for (size_t t = 0; t < tiles; t++) {
             size_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
+            size_t ahead = tiles > 1 && t == tiles - 1 ? panel_size(k) : 0;
             float *y = product->y + row * n + j;
-            multiply(x, row, rows, head, t == tiles - 1 ? panel_size(k) : 0, k, columns, y, n);
+            multiply(x, row, rows, head, ahead, k, columns, y, n);
             if (product->activation == SRI_GELU) sri_gelu_tile(y, rows, columns, n);
         }
     }
