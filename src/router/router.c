@@ -183,11 +183,10 @@ sr_status sri_router_look(sr_router *router, sr_error *error) {
 /* ---- The model -------------------------------------------------------------------------------------------------- */
 
 static sr_status make_pool(sr_router *router, sr_error *error) {
-    int threads = router->threads == 0 ? SRI_MIN(sri_cpu_count(), SR_MAX_THREADS) : router->threads;
     if (router->scratch == NULL)
-        router->scratch = sri_alloc_zero((size_t)threads, sizeof *router->scratch);
+        router->scratch = sri_alloc_zero((size_t)router->threads, sizeof *router->scratch);
     if (router->scratch == NULL) return sri_fail_memory(error);
-    return router->pool != NULL ? SR_OK : sri_pool_open(threads, &router->pool, error);
+    return router->pool != NULL ? SR_OK : sri_pool_open(router->threads, &router->pool, error);
 }
 
 static sr_status make_encoder(sr_router *router, sr_error *error) {
@@ -257,7 +256,9 @@ static sr_status make_router(const sr_options *options, sr_router **handle, sr_e
     if (router == NULL) return sri_fail_memory(error);
     make_locks(router);
     *handle = router;
-    router->threads = options->threads;
+    /* Settled here, as the number of cores may change before the pool is made. */
+    router->threads =
+        options->threads != 0 ? options->threads : SRI_MIN(sri_cpu_count(), SR_MAX_THREADS);
     router->profile = options->profile;
     router->cache_bytes = options->cache_bytes;
     router->flags = options->flags;

@@ -5,6 +5,8 @@
  */
 #include "toy.h"
 
+#include <sched.h>
+
 #include "base/base.h"
 
 static struct {
@@ -169,10 +171,58 @@ static void every_allocation_may_fail_with_a_file(void **state) {
     toy_remove_directory(directory);
 }
 
+/* Decides `n` texts on as many cores as there are. */
+static sr_status decide_many(sr_router *router, size_t n) {
+    sr_str texts[1000];
+    sr_decisions *decisions = NULL;
+    for (size_t i = 0; i < n; i++) texts[i] = sr_str_of("some text");
+    sr_status code = sr_decide(router, texts, n, NULL, &decisions, NULL);
+    sr_decisions_free(&decisions);
+    return code;
+}
+
+/* A first use that fails with one core and is tried again with all of them: memory that was sized for the
+ * one must not serve the many. What goes wrong is seen by AddressSanitizer. */
+static void cores_may_be_added_between_attempts(void **state) {
+    (void)state;
+    static const sr_allocator failing = {take, change, release, NULL};
+    char directory[256], path[300];
+    cpu_set_t all, one;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    CPU_ZERO(&one);
+    for (int i = 0; CPU_COUNT(&one) == 0; i++)
+        if (CPU_ISSET(i, &all)) CPU_SET(i, &one);
+    toy_directory(directory);
+    snprintf(path, sizeof path, "%s/routes.db", directory);
+    stage scene = {0};
+    open_scene(&scene, path);
+    sr_status code = SR_ERR_NO_MEMORY;
+    sr_allocator_set(&failing);
+    for (long n = 1; code != SR_OK; n++) {
+        sr_options options = {.size = sizeof options,
+                              .database = path,
+                              .encoder = scene.encoder,
+                              .flags = SR_OPEN_LAZY};
+        sr_router *router = NULL;
+        assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+        assert_int_equal(sr_router_open(&options, &router, NULL), SR_OK);
+        memory.countdown = n;
+        code = decide_many(router, 1);
+        memory.countdown = 0;
+        assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+        assert_int_equal(decide_many(router, 1000), SR_OK);
+        sr_router_close(&router);
+    }
+    sr_allocator_set(NULL);
+    close_scene(&scene);
+    toy_remove_directory(directory);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_may_fail_in_memory),
         cmocka_unit_test(every_allocation_may_fail_with_a_file),
+        cmocka_unit_test(cores_may_be_added_between_attempts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
