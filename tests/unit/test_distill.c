@@ -215,6 +215,58 @@ static void texts_without_tokens_are_passed_over(void **state) {
     assert_memory_equal(rows, truth, sizeof rows);
 }
 
+static size_t grants; /* allocations that still succeed */
+static long held;     /* allocations less releases */
+
+static void *grant_alloc(void *user, size_t bytes) {
+    (void)user;
+    if (grants == 0) return NULL;
+    grants--;
+    held++;
+    return malloc(bytes);
+}
+
+static void *grant_resize(void *user, void *old, size_t bytes) {
+    (void)user;
+    if (grants == 0) return NULL;
+    grants--;
+    held += old == NULL;
+    return realloc(old, bytes);
+}
+
+static void grant_release(void *user, void *memory) {
+    (void)user;
+    held -= memory != NULL;
+    free(memory);
+}
+
+static void memory_may_end_at_any_point(void **state) {
+    (void)state;
+    static float points[POINTS * N];
+    sri_token_lists lists = make_texts();
+    sr_allocator_set(&(sr_allocator){grant_alloc, grant_resize, grant_release, NULL});
+    for (int i = 0; i < POINTS * N; i++) points[i] = random_float();
+    for (size_t allowed = 0; allowed < 20; allowed++) {
+        sri_pca pca;
+        float before[TOKENS * DIM];
+        memcpy(before, rows, sizeof before);
+        held = 0;
+        grants = allowed;
+        sr_status components = sri_pca_compute(points, POINTS, N, KEPT, &pca, NULL);
+        grants = allowed;
+        sr_status fitted =
+            sri_distill_fit(&lists, targets, TOKENS, DIM, 0.2, rows, NULL, NULL, 0, 0, NULL);
+        grants = SIZE_MAX;
+        sri_pca_free(&pca);
+        assert_int_equal(held, 0);
+        assert_true(components == SR_OK || (components == SR_ERR_NO_MEMORY && allowed < 19));
+        assert_true(fitted == SR_OK || (fitted == SR_ERR_NO_MEMORY && allowed < 19));
+        assert_true(allowed > 0 || (components != SR_OK && fitted != SR_OK));
+        if (fitted != SR_OK) assert_memory_equal(rows, before, sizeof before);
+    }
+    sr_allocator_set(NULL);
+}
+
 static int stop_at_once(void *user, uint64_t done, uint64_t total) {
     (void)total;
     *(uint64_t *)user = done;
@@ -293,6 +345,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_token_without_texts_is_only_scaled),
         cmocka_unit_test(the_solution_is_the_minimum),
         cmocka_unit_test(texts_without_tokens_are_passed_over),
+        cmocka_unit_test(memory_may_end_at_any_point),
         cmocka_unit_test(a_fit_can_be_stopped),
         cmocka_unit_test(what_cannot_be_distilled_is_refused_before_work),
         cmocka_unit_test(a_stopped_distillation_leaves_nothing),

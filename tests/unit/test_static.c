@@ -462,6 +462,58 @@ static void encoding_allocates_nothing(void **state) {
     sr_allocator_set(NULL);
 }
 
+static size_t grants; /* allocations that still succeed */
+static long held;     /* allocations less releases */
+
+static void *grant_alloc(void *user, size_t bytes) {
+    (void)user;
+    if (grants == 0) return NULL;
+    grants--;
+    held++;
+    return malloc(bytes);
+}
+
+static void *grant_resize(void *user, void *old, size_t bytes) {
+    (void)user;
+    if (grants == 0) return NULL;
+    grants--;
+    held += old == NULL;
+    return realloc(old, bytes);
+}
+
+static void grant_release(void *user, void *memory) {
+    (void)user;
+    held -= memory != NULL;
+    free(memory);
+}
+
+static void memory_may_end_at_any_point_of_opening(void **state) {
+    (void)state;
+    model_files m = plain;
+    m.mapping = "I32";
+    m.rows = 500;
+    m.dtype = "BF16";
+    m.width = 2;
+    sr_allocator_set(&(sr_allocator){grant_alloc, grant_resize, grant_release, NULL});
+    grants = SIZE_MAX;
+    write_model(&m);
+    sr_status code = SR_ERR_NO_MEMORY;
+    for (size_t allowed = 0; code != SR_OK; allowed++) {
+        assert_true(allowed < 10000);
+        sr_encoder *encoder;
+        sr_encoder_options options = {.size = sizeof options, .model = directory, .threads = 2};
+        grants = allowed;
+        held = 0;
+        code = sr_encoder_open(&options, &encoder, NULL);
+        grants = SIZE_MAX;
+        if (code != SR_OK) assert_int_equal(code, SR_ERR_NO_MEMORY);
+        sr_encoder_close(&encoder);
+        assert_int_equal(held, 0);
+    }
+    remove_model();
+    sr_allocator_set(NULL);
+}
+
 static void tiny_weights_do_not_vanish(void **state) {
     (void)state;
     model_files m = plain;
@@ -490,6 +542,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(tiny_weights_do_not_vanish),
         cmocka_unit_test(the_shipped_model_gives_the_packages_vectors),
         cmocka_unit_test(encoding_allocates_nothing),
+        cmocka_unit_test(memory_may_end_at_any_point_of_opening),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
