@@ -6,6 +6,7 @@ Modes: `speed` (all texts in one call, then one at a time), `vectors` (saves the
 import argparse
 import ctypes
 import json
+import logging
 import os
 import time
 
@@ -44,6 +45,7 @@ class Model2Vec:
 
     def __init__(self, model):
         from model2vec import StaticModel
+        logging.disable(logging.WARNING)  # it misses metadata in README.md, which it does not need
         self._model = StaticModel.from_pretrained(model, force_download=False, normalize=True)
 
     def encode(self, texts):
