@@ -4,6 +4,7 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -52,6 +53,9 @@ int cli_flush(cli_state *cli) {
             done += (size_t)wrote;
         } else if (errno == EPIPE) {
             cli->pipe_closed = true; /* the reader has what it wanted */
+        } else if (errno == EAGAIN) {
+            /* Whoever shares the descriptor may have made it non-blocking. */
+            poll(&(struct pollfd){.fd = STDOUT_FILENO, .events = POLLOUT}, 1, -1);
         } else if (errno != EINTR) {
             cli_message(cli, "cannot write standard output: %s", strerror(errno));
             cli->out.len = 0;

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -77,6 +78,10 @@ static sr_status flush(sri_outfile *file, sr_error *error) {
         ssize_t wrote =
             write(file->descriptor, file->pending.data + done, file->pending.len - done);
         if (wrote < 0 && errno == EINTR) continue;
+        if (wrote < 0 && errno == EAGAIN) { /* whoever shares the pipe made it non-blocking */
+            poll(&(struct pollfd){.fd = file->descriptor, .events = POLLOUT}, 1, -1);
+            continue;
+        }
         if (wrote < 0)
             return sri_fail_errno(error, errno, file->path, "cannot write %s%s", file->path,
                                   file->temporary == NULL ? "" : "; what was there is unchanged");

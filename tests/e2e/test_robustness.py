@@ -119,6 +119,29 @@ def test_a_read_only_database_is_read_but_not_written(open_directory, support):
     assert open_directory.table() == support.table()
 
 
+@pytest.mark.parametrize("arguments", [["route", "-", "--json"], ["export", "-", "--format", "csv", "--quiet"]])
+def test_standard_output_may_be_non_blocking(support, arguments):
+    """As it is where another program that shares it wants it so."""
+    support.write("more.csv", "text,route\n" + "".join(f"{'x' * 6000}{i},refund\n" for i in range(30)))
+    support.run("import", "more.csv")
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    process = support.start(*arguments, stdout=writer)
+    os.close(writer)
+    process.stdin.write(b"I want a refund\n" * 300)
+    process.stdin.close()
+    time.sleep(0.5)
+    out = b""
+    while chunk := os.read(reader, 5000):
+        out += chunk
+    os.close(reader)
+    assert process.stderr.read() == b""
+    assert process.wait(20) == 0
+    process.stderr.close()
+    assert len(out) > 130000
+    assert out.count(b"\n") == (300 if arguments[0] == "route" else 95)
+
+
 def test_a_writable_database_in_a_directory_that_is_not_is_read_only(open_directory):
     more = powerless()
     open_directory.database.chmod(0o666)
