@@ -15,7 +15,7 @@
  */
 #include "kernels/x86/math_avx2.h"
 
-enum { PANEL = 16, TILE_ROWS = 6, STEP = 1024, BLOCK = 4, WIDTH = BLOCK * PANEL };
+enum { PANEL = 16, TILE_ROWS = 6, ROWS = 192, STEP = 1024, BLOCK = 4, WIDTH = BLOCK * PANEL };
 
 typedef struct panel_head {
     float scale[PANEL], bias[PANEL];
@@ -146,18 +146,26 @@ static void multiply(const sri_quantized *x, size_t row, size_t rows, const char
                    x->scale[row + r], columns - j, activation, y + r * n + j);
 }
 
-static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
-                const sri_product *product) {
+/* Rows [start, start + m). */
+static void run_rows(const sri_quantized *x, size_t start, size_t m, const void *packed, size_t k,
+                     const sri_product *product) {
     size_t n = product->n, tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
     for (size_t j = product->first; j < product->last; j += WIDTH)
         for (size_t t = 0; t < tiles; t++) {
-            size_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
+            size_t row = start + m * t / tiles, rows = start + m * (t + 1) / tiles - row;
             /* A single tile reads weights in one go: the CPU's own prefetcher does as well. */
             size_t ahead = tiles > 1 && t == tiles - 1 ? BLOCK * panel_size(k) : 0;
             multiply(x, row, rows, (const char *)packed + j / PANEL * panel_size(k), ahead, k,
                      SRI_MIN(product->last - j, (size_t)WIDTH), product->activation,
                      product->y + row * n + j, n);
         }
+}
+
+/* Rows go by as many as the second cache holds beside the weights. */
+static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
+                const sri_product *product) {
+    for (size_t start = 0; start < m; start += ROWS)
+        run_rows(x, start, SRI_MIN(m - start, (size_t)ROWS), packed, k, product);
 }
 
 void sri_kernels_gemm_s8_avx2(sri_kernels *table) {

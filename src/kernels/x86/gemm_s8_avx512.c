@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { PANEL = 64, TILE_ROWS = 6, STEP = 1024 };
+enum { PANEL = 64, TILE_ROWS = 6, ROWS = 192, STEP = 1024 };
 
 typedef struct panel_head {
     float scale[PANEL], bias[PANEL];
@@ -129,21 +129,29 @@ static void multiply(const sri_quantized *x, size_t row, size_t rows, const pane
         finish(sums + r * PANEL, head, x->scale[row + r], columns, y + r * n);
 }
 
-static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
-                const sri_product *product) {
+/* Rows [start, start + m). */
+static void run_rows(const sri_quantized *x, size_t start, size_t m, const void *packed, size_t k,
+                     const sri_product *product) {
     size_t n = product->n, tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
     for (size_t j = product->first; j < product->last; j += PANEL) {
         const panel_head *head =
             (const panel_head *)((const char *)packed + j / PANEL * panel_size(k));
         size_t columns = SRI_MIN(product->last - j, (size_t)PANEL);
         for (size_t t = 0; t < tiles; t++) {
-            size_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
+            size_t row = start + m * t / tiles, rows = start + m * (t + 1) / tiles - row;
             size_t ahead = tiles > 1 && t == tiles - 1 ? panel_size(k) : 0;
             float *y = product->y + row * n + j;
             multiply(x, row, rows, head, ahead, k, columns, y, n);
             if (product->activation == SRI_GELU) sri_gelu_tile(y, rows, columns, n);
         }
     }
+}
+
+/* Rows go by as many as the second cache holds beside the weights. */
+static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
+                const sri_product *product) {
+    for (size_t start = 0; start < m; start += ROWS)
+        run_rows(x, start, SRI_MIN(m - start, (size_t)ROWS), packed, k, product);
 }
 
 void sri_kernels_gemm_s8_avx512(sri_kernels *table) {
