@@ -121,6 +121,9 @@ unsigned cli_lazy(const cli_state *cli);
  * there. */
 bool cli_may_write(const cli_state *cli, const char *path, const char *input);
 
+/* Whether a route may be called `name`; false after a message. */
+bool cli_may_name(const cli_state *cli, sr_str name);
+
 /* Parses --path and --top into `options`; EXIT_DONE or EXIT_USAGE after a message. */
 int cli_decide_options(const cli_state *cli, const char *path, int top, bool top_given,
                        bool no_reject, sr_decide_options *options);

@@ -78,6 +78,7 @@ int cli_add(cli_state *cli) {
     if (cli->argc == 0) return cli_usage(cli, "give a ROUTE and at least one TEXT");
     if (cli->argc == 1 && !has_threshold && description == NULL && metadata == NULL)
         return cli_usage(cli, "give at least one TEXT for the route %s", cli->argv[0]);
+    if (!cli_may_name(cli, sr_str_of(cli->argv[0]))) return EXIT_FAILED;
     sr_str description_text = sr_str_of(description), metadata_text = sr_str_of(metadata);
     sr_str *texts = strings_of(cli->argv + 1, cli->argc - 1);
     if (texts == NULL) return cli_fail_memory(cli);

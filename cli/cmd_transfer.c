@@ -62,7 +62,10 @@ static int import_rows(cli_state *cli, const sri_rows *rows, const char *oos_lab
     if (routes.excepted > 0 && !cli->quiet)
         cli_message(cli, "note: %zu texts labelled %s were left out; a later version uses them",
                     routes.excepted, oos_label);
-    int status = put_routes(cli, &routes, replace);
+    bool named = true;
+    for (size_t i = 0; named && i < routes.count; i++)
+        named = cli_may_name(cli, routes.routes[i].name);
+    int status = named ? put_routes(cli, &routes, replace) : EXIT_FAILED;
     sri_routes_free(&routes);
     return status;
 }

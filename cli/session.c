@@ -45,6 +45,14 @@ unsigned cli_lazy(const cli_state *cli) {
     return missing ? 0 : SR_OPEN_LAZY;
 }
 
+bool cli_may_name(const cli_state *cli, sr_str name) {
+    if (!sri_str_equal(name, sr_str_of("oos"))) return true;
+    cli_message(cli,
+                "a route cannot be called oos: the name is kept for examples of texts that belong "
+                "nowhere, which a later version stores; choose another name");
+    return false;
+}
+
 /* Whether `target` is the file called `path` and `suffix`. */
 static bool is_file(const struct stat *target, const char *path, const char *suffix) {
     char name[4096];

@@ -142,7 +142,14 @@ def test_out_of_scope_rows_are_not_stored(empty):
     result = empty.run("import", "a.csv")
     assert "2 texts labelled oos were left out" in result.err
     assert [r["route"] for r in empty.run("list", "--json").json()] == ["greet"]
-    assert empty.run("import", "a.csv", "--oos-label", "greet", "--json").json()[0]["oos_skipped"] == 1
+    empty.write("b.csv", "text,route\nhello,greet\nanything,none\n")
+    assert empty.run("import", "b.csv", "--oos-label", "none", "--json").json()[0]["oos_skipped"] == 1
+
+
+def test_no_route_is_called_oos(support):
+    support.write("a.csv", "text,label,route\nwhat is the weather,none,oos\n")
+    support.fails("add", "oos", "what is the weather", message="a route cannot be called oos")
+    support.fails("import", "a.csv", "--oos-label", "none", message="a route cannot be called oos")
 
 
 BAD_CSV = [
