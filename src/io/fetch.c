@@ -276,6 +276,8 @@ static size_t take_header(char *line, size_t size, size_t count, void *user) {
         copy_header(value, t->digest, sizeof t->digest);
     } else if (is_header(line, len, "X-Linked-Size", &value)) {
         t->stated = header_number(value);
+    } else if (is_header(line, len, "X-Repo-Commit", &value)) {
+        copy_header(value, t->fetched->commit, sizeof t->fetched->commit);
     } else if (is_header(line, len, "Content-Range", &value)) {
         read_content_range(t, value);
     }

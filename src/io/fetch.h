@@ -25,6 +25,7 @@ void sri_fetch_close(sri_fetch **fetch);
 typedef struct sri_fetched {
     bool missing;      /* the server has no such file (404): nothing was written */
     char sha256[65];   /* as the server states it, or "" */
+    char commit[65];   /* of the repository, as the server states it (X-Repo-Commit), or "" */
     uint64_t received; /* bytes of this call; less than the file has after a resumption */
 } sri_fetched;
 

@@ -52,6 +52,7 @@ typedef struct pull {
     sri_fetch *fetch;
     sri_pulled *pulled;
     bool got[FILES];
+    char commit[65]; /* of the first file whose server says; "" */
     char sha256[FILES][65];
     uint64_t bytes[FILES];
     sr_error *error;
@@ -299,6 +300,15 @@ static sr_status check_part(pull *p, size_t file, const char *part, const char *
     return code;
 }
 
+/* A branch may move between two files, which then need not belong together. */
+static sr_status check_commit(pull *p, const char *commit) {
+    if (p->commit[0] == '\0') memcpy(p->commit, commit, sizeof p->commit);
+    if (commit[0] == '\0' || strcmp(p->commit, commit) == 0) return SR_OK;
+    return sri_fail(p->error, SR_ERR_IO, p->options->name,
+                    "%s changed while it was pulled (from commit %.12s to %.12s); run this again",
+                    p->options->name, p->commit, commit);
+}
+
 static sr_status fetch_file(pull *p, size_t file) {
     char part[PATH_MAX], done[PATH_MAX];
     sri_buffer url = {0};
@@ -318,6 +328,7 @@ static sr_status fetch_file(pull *p, size_t file) {
         code = missing_file(p, url.data, files[file].name);
     p->got[file] = code == SR_OK && !fetched.missing;
     if (p->got[file]) code = check_part(p, file, part, fetched.sha256);
+    if (code == SR_OK && p->got[file]) code = check_commit(p, fetched.commit);
     sri_buffer_free(&url);
     return code;
 }
@@ -385,6 +396,8 @@ static json_t *describe(const pull *p, const sri_description *description) {
     if (object != NULL && description->max_tokens != 0)
         json_object_set_new(object, "max_tokens",
                             json_integer((json_int_t)description->max_tokens));
+    if (object != NULL && p->commit[0] != '\0')
+        json_object_set_new(object, "commit", json_string(p->commit));
     if (json_object_set_new(object, "files", recorded) == 0) return object;
     json_decref(object);
     return NULL;

@@ -106,6 +106,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.tricks = {}
         self.always = {}
         self.requests = []
+        self.commits = []
         self.host = f"127.0.0.1:{self.server_address[1]}"
         self.url = f"http://{self.host}"
 
@@ -124,6 +125,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def reply(self, status, body=b"", **headers):
         self.send_response(status)
+        if self.server.commits:
+            self.send_header("X-Repo-Commit", self.server.commits.pop(0))
         for key, value in {"Content-Length": len(body), **headers}.items():
             self.send_header(key.replace("_", "-"), value)
         self.end_headers()
@@ -340,6 +343,25 @@ def test_optional_files_may_be_missing(puller):
     puller.pull()
     assert puller.installed()["pooling"] == "mean"
     assert not (puller.place / "1_Pooling").exists()
+
+
+def test_a_repository_that_changes_meanwhile_is_not_mixed(puller):
+    old, new = "a" * 40, "b" * 40
+    puller.hub.commits = [old, old, old, new, new]
+    puller.refused(message="changed while it was pulled (from commit aaaaaaaaaaaa to bbbbbbbbbbbb)")
+    puller.hub.commits = [new] * 5
+    assert puller.pull("--json").json()[0]["received"] == 0
+    assert puller.installed()["commit"] == new
+
+
+@pytest.mark.parametrize("variable, below", [("XDG_CACHE_HOME", "synaptoroute"), ("HOME", ".cache/synaptoroute")])
+def test_the_cache_is_where_users_keep_caches(puller, variable, below):
+    environment = {**puller.environment, variable: str(puller.directory / "users")}
+    del environment["SYNAPTOROUTE_CACHE"]
+    puller.run("pull", NAME, env=environment)
+    puller.cache = puller.directory / "users" / below
+    puller.installed()
+    puller.run("--model", NAME, "add", "cheer", "good days", env=environment)
 
 
 # ---- Resuming -----------------------------------------------------------------------------------
