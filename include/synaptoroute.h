@@ -144,7 +144,7 @@ typedef void sr_log_fn(void *user, sr_log_level level, const char *line);
 SR_API void sr_log_set(sr_log_fn *function, sr_log_level level, void *user);
 
 /* The kernel level picked for this CPU, as in the environment variable SR_CPU that can lower it:
- * "ref", "avx2", "avx512", "vnni". */
+ * "ref"; "avx2", "avxvnni", "avx512", "vnni", "amx"; "neon", "dotprod", "i8mm". */
 SR_API const char *sr_cpu_level(void);
 
 /* Called during long work with the units done and in all, on the calling thread. A return value
@@ -182,8 +182,9 @@ typedef int sr_encode_fn(void *user, const sr_str *texts, size_t n, float *out);
 typedef struct sr_encoder_options {
     size_t size;
     sr_encoder_kind kind;
-    const char
-        *model;  /* a shipped model's name or a directory; NULL: the default, bge-small-en-v1.5 */
+    /* A shipped model's name, a pulled model's (owner/model) or a directory; NULL: the default,
+     * bge-small-en-v1.5. */
+    const char *model;
     int threads; /* worker threads; 0: one for each core this process may use */
     sr_pooling pooling;
     const char *prefix;   /* put before every text; NULL: as the model's files say; "": none */
