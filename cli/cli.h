@@ -26,6 +26,7 @@ struct cli_state {
     const cli_command *command; /* NULL until it is known */
     const char *database, *model, *prefix;
     int threads;
+    double margin; /* --margin of `route` and `eval` */
     bool reencode, json, quiet;
     int argc; /* what follows the command; after cli_parse() its positional arguments */
     char **argv;
@@ -124,7 +125,7 @@ bool cli_may_write(const cli_state *cli, const char *path, const char *input);
 /* Whether a route may be called `name`; false after a message. */
 bool cli_may_name(const cli_state *cli, sr_str name);
 
-/* Parses --path and --top into `options`; EXIT_DONE or EXIT_USAGE after a message. */
+/* Checks --margin, and parses --path and --top into `options`; EXIT_DONE or EXIT_USAGE after a message. */
 int cli_decide_options(const cli_state *cli, const char *path, int top, bool top_given,
                        bool no_reject, sr_decide_options *options);
 

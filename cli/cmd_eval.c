@@ -236,6 +236,7 @@ int cli_eval(cli_state *cli) {
                                   {"oos-label", CLI_STRING, &settings.oos_label, NULL},
                                   {"path", CLI_STRING, &path, NULL},
                                   {"top", CLI_INTEGER, &top, &top_given},
+                                  {"margin", CLI_REAL, &cli->margin, NULL},
                                   {"no-reject", CLI_FLAG, &no_reject, NULL},
                                   {"html", CLI_STRING, &settings.html, NULL},
                                   {"predictions", CLI_STRING, &settings.predictions, NULL}};

@@ -221,6 +221,7 @@ int cli_route(cli_state *cli) {
     bool no_reject = false, top_given = false;
     const cli_option options[] = {{"path", CLI_STRING, &path, NULL},
                                   {"top", CLI_INTEGER, &top, &top_given},
+                                  {"margin", CLI_REAL, &cli->margin, NULL},
                                   {"no-reject", CLI_FLAG, &no_reject, NULL}};
     int status = cli_parse(cli, options, SRI_COUNT(options));
     if (status != CLI_PROCEED) return status;

@@ -31,6 +31,7 @@ int cli_open(const cli_state *cli, unsigned flags, sr_router **router) {
                           .model = cli->model,
                           .prefix = cli->prefix,
                           .threads = cli->threads,
+                          .margin = cli->margin,
                           .flags = flags,
                           .progress = cli_progress_step,
                           .progress_user = &progress};
@@ -79,6 +80,8 @@ bool cli_may_write(const cli_state *cli, const char *path, const char *input) {
 int cli_decide_options(const cli_state *cli, const char *path, int top, bool top_given,
                        bool no_reject, sr_decide_options *options) {
     static const char *const paths[] = {"auto", "fast", "slow"};
+    if (!(cli->margin >= 0 && cli->margin <= 2))
+        return cli_usage(cli, "--margin %g: give 0 to 2, a difference of cosines", cli->margin);
     *options = (sr_decide_options){.size = sizeof *options, .no_reject = no_reject};
     size_t which = 0;
     while (path != NULL && which < SRI_COUNT(paths) && strcmp(path, paths[which]) != 0) which++;

@@ -22,7 +22,7 @@ _synaptoroute() {
     esac
     case $command in
     '') options=$commands ;;
-    route) options='--top --no-reject --path' ;;
+    route) options='--top --margin --no-reject --path' ;;
     add) options='--threshold --confidence --description --metadata' ;;
     list) options='--utterances' ;;
     info) options='--verify' ;;
@@ -30,7 +30,7 @@ _synaptoroute() {
     export) options='--format' ;;
     distill) options='--dimension --texts --format --text-column --route-column' ;;
     pull) options='--to --revision --endpoint --sha256 --offline --force --keep --retries --stall' ;;
-    eval) options="$files --top --no-reject --path --html --predictions" ;;
+    eval) options="$files --top --margin --no-reject --path --html --predictions" ;;
     esac
     case $command$word in
     *-*) mapfile -t COMPREPLY < <(compgen -W "$options $globals" -- "$word") ;;

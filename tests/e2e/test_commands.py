@@ -40,6 +40,9 @@ def test_version(empty):
     (["route", "x", "--top"], "--top needs a value"),
     (["route", "x", "--top", "many"], "--top many: give a whole number"),
     (["route", "x", "--top", "1001"], "--top 1001: give 0 to 1000"),
+    (["route", "x", "--margin", "2.5"], "--margin 2.5: give 0 to 2"),
+    (["eval", "x", "--margin", "-1"], "--margin -1: give 0 to 2"),
+    (["route", "x", "--margin", "nan"], "--margin nan: give a number"),
     (["route", "x", "--path", "best"], "--path best: give auto, fast or slow"),
     (["route", "x", "--json=1"], "--json takes no value"),
     (["route", "x", "--threads", "0x"], "--threads 0x: give a whole number"),
@@ -75,6 +78,21 @@ def test_global_options_stand_before_or_after_the_command(support):
     first = support.run("--db", database, "--json", "route", "refund")
     second = support.run("route", "--json", "refund", f"--db={database}")
     assert first.out == second.out
+
+
+def test_a_margin_makes_near_ties_ambiguous(support):
+    support.run("add", "money", "I want a refund please")
+    (answer,) = support.run("route", "I want a refund please", "--json").json()
+    assert answer["reason"] == "matched" and 0 < answer["margin"] < 0.2
+    (answer,) = support.run("route", "I want a refund please", "--margin", "0.2", "--json").json()
+    assert (answer["status"], answer["route"], answer["reason"]) == ("none", None, "ambiguous")
+    assert answer["candidates"][0]["route"] == "money"
+    assert support.run("route", "I want a refund please", "--margin=0.2").out.startswith("(ambiguous)")
+    (answer,) = support.run("route", "I want a refund please", "--margin", "0.2", "--no-reject", "--json").json()
+    assert answer["route"] == "money"
+    support.write("texts.csv", "text,route\nI want a refund please,money\n")
+    assert support.run("eval", "texts.csv", "--json").json()[0]["accuracy"] == 1
+    assert support.run("eval", "texts.csv", "--json", "--margin", "0.2").json()[0]["accuracy"] == 0
 
 
 def test_two_dashes_end_the_options(support):
