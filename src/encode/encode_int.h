@@ -35,8 +35,8 @@ SR_MUST_CHECK sr_status sri_callback_encoder_open(const sr_encoder_options *opti
 SR_MUST_CHECK sr_status sri_transformer_encoder_open(const sr_encoder_options *options,
                                                      sr_encoder *encoder, sr_error *error);
 
-sr_status sri_static_encoder_open(const sr_encoder_options *options, sr_encoder *encoder,
-                                  sr_error *error);
+SR_MUST_CHECK sr_status sri_static_encoder_open(const sr_encoder_options *options,
+                                                sr_encoder *encoder, sr_error *error);
 
 /* Scales a vector to length 1; false, and the vector unchanged, when it is zero or not finite. */
 SR_MUST_CHECK bool sri_normalise(float *vector, size_t dimension);

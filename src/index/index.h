@@ -16,13 +16,14 @@ typedef struct sri_index sri_index;
 #define SRI_INDEX_NONE     UINT32_MAX
 
 /* `dimension` floats make a row. */
-sr_status sri_index_open(int dimension, sri_index **index, sr_error *error);
+SR_MUST_CHECK sr_status sri_index_open(int dimension, sri_index **index, sr_error *error);
 void sri_index_close(sri_index **index);
 
 /* Makes room for `rows` additions beyond what is held and for route numbers below `routes`, so that these
  * cannot fail. SR_ERR_NO_MEMORY or SR_ERR_LIMIT; nothing held changes. Like every call that is not const,
  * it must not overlap any other call on the index. */
-sr_status sri_index_reserve(sri_index *index, size_t rows, size_t routes, sr_error *error);
+SR_MUST_CHECK sr_status sri_index_reserve(sri_index *index, size_t rows, size_t routes,
+                                          sr_error *error);
 
 /* Says at which place in the order of adding the route numbered `route` stands; needed before its rows are
  * added. Numbers are small and may be used again once all rows of the route are gone. */
@@ -63,7 +64,8 @@ void sri_index_scratch_free(sri_index_scratch *scratch);
  * scores: the route, or the utterance, that was added earlier comes first. The answer depends neither on
  * `n` nor on what else runs. Any number of threads may search at once, each with its own scratch, so
  * that the caller can share out queries. False when memory for the scratch is short. */
-bool sri_index_search(const sri_index *index, const float *queries, size_t n, size_t k,
-                      sri_index_scratch *scratch, sri_hit *hits, size_t *counts);
+SR_MUST_CHECK bool sri_index_search(const sri_index *index, const float *queries, size_t n,
+                                    size_t k, sri_index_scratch *scratch, sri_hit *hits,
+                                    size_t *counts);
 
 #endif

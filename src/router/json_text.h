@@ -17,6 +17,6 @@ sr_str sri_json_value(sr_str *rest);
 
 /* Appends `json` without white space between its tokens and with its strings escaped in one way only;
  * numbers stay as they are written. Never longer than `json`. False when memory is short. */
-bool sri_json_compact(sri_buffer *buffer, sr_str json);
+SR_MUST_CHECK bool sri_json_compact(sri_buffer *buffer, sr_str json);
 
 #endif

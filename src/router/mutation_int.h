@@ -51,14 +51,14 @@ typedef struct mutation_plan {
 } mutation_plan;
 
 /* Each reads the table and changes nothing but the plan. The caller holds `writer`. */
-sr_status sri_plan_put(mutation_plan *plan, const sr_route *route, sr_put_mode mode,
-                       sr_error *error);
-sr_status sri_plan_remove_route(mutation_plan *plan, sr_str name, sr_error *error);
-sr_status sri_plan_remove_utterances(mutation_plan *plan, sr_str name, const sr_str *texts,
-                                     size_t n, sr_error *error);
+SR_MUST_CHECK sr_status sri_plan_put(mutation_plan *plan, const sr_route *route, sr_put_mode mode,
+                                     sr_error *error);
+SR_MUST_CHECK sr_status sri_plan_remove_route(mutation_plan *plan, sr_str name, sr_error *error);
+SR_MUST_CHECK sr_status sri_plan_remove_utterances(mutation_plan *plan, sr_str name,
+                                                   const sr_str *texts, size_t n, sr_error *error);
 
 /* Gives ids and collects adds, removals and moves. */
-sr_status sri_plan_finish(mutation_plan *plan, sr_error *error);
+SR_MUST_CHECK sr_status sri_plan_finish(mutation_plan *plan, sr_error *error);
 bool sri_plan_changes_something(const mutation_plan *plan);
 /* The changes for the store; freed by sri_free. NULL when memory is short. */
 sri_change *sri_plan_changes(const mutation_plan *plan, size_t *count);

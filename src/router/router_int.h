@@ -72,9 +72,10 @@ utterance *sri_table_find_utterance(const route_table *table, const live_route *
 const float *sri_table_find_vector(const route_table *table, sr_str text);
 
 /* Makes room, so that as many of the calls below cannot fail. Readers must be kept out. */
-sr_status sri_table_reserve(route_table *table, size_t routes, size_t utterances, sr_error *error);
+SR_MUST_CHECK sr_status sri_table_reserve(route_table *table, size_t routes, size_t utterances,
+                                          sr_error *error);
 /* Gives the table an index for vectors of `dimension` floats. */
-sr_status sri_table_add_index(route_table *table, int dimension, sr_error *error);
+SR_MUST_CHECK sr_status sri_table_add_index(route_table *table, int dimension, sr_error *error);
 void sri_table_link_route(route_table *table, live_route *route);
 void sri_table_unlink_route(route_table *table, live_route *route);
 /* Enters an utterance; its route's list is the caller's business. `vector` may be NULL. */
@@ -84,8 +85,8 @@ void sri_table_unlink_utterance(route_table *table, utterance *gone);
 
 /* Reads a table from the store, with an index when `model` is not NULL. `*missing` takes the number of
  * utterances that then have no vector. */
-sr_status sri_table_load(sri_store *store, const sri_store_model *model, route_table **table,
-                         size_t *missing, sr_error *error);
+SR_MUST_CHECK sr_status sri_table_load(sri_store *store, const sri_store_model *model,
+                                       route_table **table, size_t *missing, sr_error *error);
 
 /* ---- The router (router.c) ---------------------------------------------------------------------------- */
 
@@ -112,14 +113,14 @@ struct sr_router {
 };
 
 /* Loads the model and the vectors if that is still to be done. */
-sr_status sri_router_ready(sr_router *router, sr_error *error);
+SR_MUST_CHECK sr_status sri_router_ready(sr_router *router, sr_error *error);
 /* The same for a holder of `writer`. */
-sr_status sri_router_ready_locked(sr_router *router, sr_error *error);
+SR_MUST_CHECK sr_status sri_router_ready_locked(sr_router *router, sr_error *error);
 /* Loads the table again if another process has changed it. The caller holds `writer`. */
-sr_status sri_router_refresh(sr_router *router, sr_error *error);
+SR_MUST_CHECK sr_status sri_router_refresh(sr_router *router, sr_error *error);
 /* The same for a call that reads, at its beginning: it waits for nobody. While another thread has `writer`
  * (a mutation, or a reader that does just this) the table stays as it is. */
-sr_status sri_router_look(sr_router *router, sr_error *error);
+SR_MUST_CHECK sr_status sri_router_look(sr_router *router, sr_error *error);
 sri_store_model sri_router_model(const sr_router *router); /* needs the encoder */
 /* Texts are encoded in pieces of this many, with progress reported in between. */
 #define SRI_ENCODE_PIECE 256

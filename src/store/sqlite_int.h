@@ -36,27 +36,29 @@ typedef struct sqlite_store {
 
 /* Fills `error` from SQLite's result code; `doing` completes "cannot ... FILE". Pass the code before
  * another call on the connection overwrites its message. */
-sr_status sri_sqlite_fail(const sqlite_store *store, int result, const char *doing,
-                          sr_error *error);
+SR_MUST_CHECK sr_status sri_sqlite_fail(const sqlite_store *store, int result, const char *doing,
+                                        sr_error *error);
 
 /* Runs SQL that gives no rows. */
-sr_status sri_sqlite_run(sqlite_store *store, const char *sql, const char *doing, sr_error *error);
+SR_MUST_CHECK sr_status sri_sqlite_run(sqlite_store *store, const char *sql, const char *doing,
+                                       sr_error *error);
 
 /* Reads the one integer that a query gives. */
-sr_status sri_sqlite_integer(sqlite_store *store, const char *sql, int64_t *value, sr_error *error);
+SR_MUST_CHECK sr_status sri_sqlite_integer(sqlite_store *store, const char *sql, int64_t *value,
+                                           sr_error *error);
 
 /* The prepared statement, reset, made at its first use. */
-sr_status sri_sqlite_prepare(sqlite_store *store, statement_id id, sqlite3_stmt **statement,
-                             sr_error *error);
+SR_MUST_CHECK sr_status sri_sqlite_prepare(sqlite_store *store, statement_id id,
+                                           sqlite3_stmt **statement, sr_error *error);
 
 /* Opens the connection of a store whose path is set (sqlite_open.c). */
-sr_status sri_sqlite_connect(sqlite_store *store, unsigned flags, sr_error *error);
+SR_MUST_CHECK sr_status sri_sqlite_connect(sqlite_store *store, unsigned flags, sr_error *error);
 
-sr_status sri_sqlite_load(sri_store *store, const char *fingerprint, int dimension,
-                          const sri_store_sink *sink, sr_error *error);
-sr_status sri_sqlite_commit(sri_store *store, const sri_commit *commit, bool *stale,
-                            sr_error *error);
-sr_status sri_sqlite_verify(sri_store *store, sr_error *error);
+SR_MUST_CHECK sr_status sri_sqlite_load(sri_store *store, const char *fingerprint, int dimension,
+                                        const sri_store_sink *sink, sr_error *error);
+SR_MUST_CHECK sr_status sri_sqlite_commit(sri_store *store, const sri_commit *commit, bool *stale,
+                                          sr_error *error);
+SR_MUST_CHECK sr_status sri_sqlite_verify(sri_store *store, sr_error *error);
 
 /* A column as borrowed text. */
 static inline sr_str sri_sqlite_text(sqlite3_stmt *statement, int column) {

@@ -44,10 +44,12 @@ typedef struct sri_store_route {
  * routes, all utterances in ascending order of ids, and the vectors. A status other than SR_OK stops. */
 typedef struct sri_store_sink {
     void *user;
-    sr_status (*begin)(void *user, const sri_store_state *state, sr_error *error);
-    sr_status (*route)(void *user, const sri_store_route *route, sr_error *error);
-    sr_status (*utterance)(void *user, uint64_t id, uint64_t route, sr_str text, sr_error *error);
-    sr_status (*vector)(void *user, uint64_t utterance, const float *vector, sr_error *error);
+    SR_MUST_CHECK sr_status (*begin)(void *user, const sri_store_state *state, sr_error *error);
+    SR_MUST_CHECK sr_status (*route)(void *user, const sri_store_route *route, sr_error *error);
+    SR_MUST_CHECK sr_status (*utterance)(void *user, uint64_t id, uint64_t route, sr_str text,
+                                         sr_error *error);
+    SR_MUST_CHECK sr_status (*vector)(void *user, uint64_t utterance, const float *vector,
+                                      sr_error *error);
 } sri_store_sink;
 
 typedef enum sri_change_kind {
@@ -81,15 +83,16 @@ typedef struct sri_commit {
 typedef struct sri_store_kind {
     /* Hands over the whole table as it is at one moment; the vectors only when `fingerprint` is not NULL, and
      * then those of that model. A vector of another length than `dimension` is SR_ERR_FORMAT. */
-    sr_status (*load)(sri_store *store, const char *fingerprint, int dimension,
-                      const sri_store_sink *sink, sr_error *error);
+    SR_MUST_CHECK sr_status (*load)(sri_store *store, const char *fingerprint, int dimension,
+                                    const sri_store_sink *sink, sr_error *error);
     /* The revision stored now. */
-    sr_status (*revision)(sri_store *store, uint64_t *revision, sr_error *error);
+    SR_MUST_CHECK sr_status (*revision)(sri_store *store, uint64_t *revision, sr_error *error);
     /* Makes all changes durable, or none. When the stored revision is not the base revision nothing is
      * done, `*stale` is true and the status SR_OK. */
-    sr_status (*commit)(sri_store *store, const sri_commit *commit, bool *stale, sr_error *error);
+    SR_MUST_CHECK sr_status (*commit)(sri_store *store, const sri_commit *commit, bool *stale,
+                                      sr_error *error);
     /* Checks everything that is stored; SR_ERR_FORMAT names the first fault. */
-    sr_status (*verify)(sri_store *store, sr_error *error);
+    SR_MUST_CHECK sr_status (*verify)(sri_store *store, sr_error *error);
     void (*close)(sri_store *store);
 } sri_store_kind;
 
@@ -100,7 +103,7 @@ struct sri_store {
     bool keeps; /* false: what is committed is gone when the store is closed */
 };
 
-sr_status sri_store_open_memory(sri_store **store, sr_error *error);
+SR_MUST_CHECK sr_status sri_store_open_memory(sri_store **store, sr_error *error);
 
 #define SRI_STORE_READ_ONLY 1u /* never write */
 #define SRI_STORE_EXISTING  2u /* SR_ERR_NOT_FOUND rather than create the file */
@@ -108,8 +111,8 @@ sr_status sri_store_open_memory(sri_store **store, sr_error *error);
 /* Opens or creates the database `path`. When the file or its directory cannot be written, `read_only` of
  * the store says so. What is not a route table is left byte for byte as it was: SR_ERR_FORMAT (no database,
  * damaged), SR_ERR_DATABASE (another program's, or a newer schema). */
-sr_status sri_store_open_sqlite(const char *path, unsigned flags, sri_store **store,
-                                sr_error *error);
+SR_MUST_CHECK sr_status sri_store_open_sqlite(const char *path, unsigned flags, sri_store **store,
+                                              sr_error *error);
 
 #define SRI_STORE_SCHEMA 1
 

@@ -20,15 +20,15 @@ uint32_t sri_utf8_next(const char **cursor, const char *end);
 bool sri_utf8_valid(sr_str text, size_t *offset);
 
 /* Appends `text` with what is not UTF-8 replaced by U+FFFD; false when the buffer cannot grow. */
-bool sri_utf8_append_valid(sri_buffer *buffer, sr_str text);
+SR_MUST_CHECK bool sri_utf8_append_valid(sri_buffer *buffer, sr_str text);
 
 /* Whether `text` holds nothing but white space (as Python's str.isspace), or nothing. */
 bool sri_text_blank(sr_str text);
 
 /* ---- Tokenizer (tokenizer.c, tokenizer_file.c) --------------------------------------------------------------------- */
 
-typedef struct sri_tokenizer
-    sri_tokenizer; /* immutable after open: safe to share between threads */
+/* Immutable after open: safe to share between threads. */
+typedef struct sri_tokenizer sri_tokenizer;
 
 /* Reads a Hugging Face tokenizer.json with a BertNormalizer, BertPreTokenizer and WordPiece model,
  * at most one special token before and one after the text (either may be missing), and added tokens
@@ -36,7 +36,8 @@ typedef struct sri_tokenizer
  * another kind, naming what it found, SR_ERR_LIMIT for a file above 64 MB or with more than 2 MB
  * beside its vocabulary. The file's own truncation and padding are not read: lengths are the
  * caller's. */
-sr_status sri_tokenizer_open(const char *path, sri_tokenizer **tokenizer, sr_error *error);
+SR_MUST_CHECK sr_status sri_tokenizer_open(const char *path, sri_tokenizer **tokenizer,
+                                           sr_error *error);
 void sri_tokenizer_close(sri_tokenizer **tokenizer);
 
 /* One more than the largest id that sri_tokenize() can give. */

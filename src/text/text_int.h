@@ -87,13 +87,13 @@ typedef struct sri_pieces {
 #define SRI_PIECE_SLACK 8 /* bytes behind a piece that may be read */
 
 /* Makes room for `count` pieces; false when memory is short. */
-bool sri_pieces_reserve(sri_pieces *pieces, size_t count);
+SR_MUST_CHECK bool sri_pieces_reserve(sri_pieces *pieces, size_t count);
 
 /* Adds a piece that begins a word, or continues one. `bytes` has `len` > 0 bytes and
  * SRI_PIECE_SLACK readable ones behind them. SR_ERR_INVALID (and no message) when it is there
  * already. */
-sr_status sri_pieces_add(sri_pieces *pieces, const char *bytes, size_t len, bool continuing,
-                         uint32_t id);
+SR_MUST_CHECK sr_status sri_pieces_add(sri_pieces *pieces, const char *bytes, size_t len,
+                                       bool continuing, uint32_t id);
 
 /* The piece's id, or -1. The same slack is read. */
 int32_t sri_pieces_find(const sri_pieces *pieces, const char *bytes, size_t len, bool continuing);
@@ -154,13 +154,14 @@ typedef struct sri_tokenizer_parts {
 
 /* Splits the file's `text`, which has SRI_PIECE_SLACK readable bytes behind it. The caller frees
  * `rest`. */
-sr_status sri_tokenizer_split(const char *path, sr_str text, sri_tokenizer_parts *parts,
-                              sr_error *error);
+SR_MUST_CHECK sr_status sri_tokenizer_split(const char *path, sr_str text,
+                                            sri_tokenizer_parts *parts, sr_error *error);
 
 /* Reads the vocabulary of `parts` into `pieces`; `*largest` takes its largest id. */
-sr_status sri_tokenizer_read_vocabulary(const char *path, const sri_tokenizer_parts *parts,
-                                        sr_str continuing_prefix, sri_pieces *pieces,
-                                        uint32_t *largest, sr_error *error);
+SR_MUST_CHECK sr_status sri_tokenizer_read_vocabulary(const char *path,
+                                                      const sri_tokenizer_parts *parts,
+                                                      sr_str continuing_prefix, sri_pieces *pieces,
+                                                      uint32_t *largest, sr_error *error);
 
 /* Fills `bytes`, `punctuation` and `added_at` from the rest. */
 void sri_tokenizer_prepare(sri_tokenizer *tokenizer);
