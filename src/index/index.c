@@ -17,8 +17,8 @@
  *
  * Rejected: one growing array (growing copies hundreds of megabytes while readers wait), rows grouped by
  * route (an utterance added to an early route would move all later ones), and approximate graphs (the
- * decision is about the last percent of recall, and exact search of 10,000 rows takes less than a tenth of
- * the encoder's time).
+ * decision is about the last percent of recall, and exact search of 10,000 rows takes a small part of the
+ * encoder's time).
  */
 #include "index/index.h"
 

@@ -2,8 +2,8 @@
  * tokenizer_scan.c - finds and reads the vocabulary in a tokenizer.json.
  *
  * The vocabulary is nearly all of the file: 30,522 of BERT's entries in 700 kB. As a tree of
- * Jansson's it costs 10 ms and 4 MB, several times what all else costs at start, and a hostile file
- * could make it cost a hundred times its own size. So the file is split first: the arrays and
+ * Jansson's it costs more time and memory than all else at start, and a hostile file could make it
+ * cost a hundred times its own size. So the file is split first: the arrays and
  * objects of `model` are cut out, Jansson reads the little that is left, and the vocabulary is read
  * here, in place, by a reader that knows only objects of strings and whole numbers. What is cut out
  * and not the vocabulary belongs to models that are refused.
