@@ -80,21 +80,11 @@ static sr_status encode_texts(mutation_call *mutation, const sr_str *texts, size
         vectors = sri_resize_array(mutation->vectors, mutation->vector_count + count, row);
     if (vectors == NULL) return sri_fail_memory(error);
     mutation->vectors = vectors;
-    vectors += mutation->vector_count * dimension;
-    for (size_t done = 0; done < count;) {
-        size_t piece = SRI_MIN(count - done, (size_t)SRI_ENCODE_PIECE);
-        sr_status code = sr_encoder_encode(encoder, texts + done, piece, vectors + done * dimension,
-                                           NULL, error);
-        if (code != SR_OK) return code;
-        done += piece;
-        if (mutation->progress != NULL &&
-            mutation->progress(mutation->progress_user, done, count) != 0)
-            return sri_fail(error, SR_ERR_CANCELLED, NULL,
-                            "stopped after %zu of %zu utterances; nothing was changed", done,
-                            count);
-    }
-    mutation->vector_count += count;
-    return SR_OK;
+    sr_status code = sri_router_encode(mutation->router, texts, count,
+                                       vectors + mutation->vector_count * dimension,
+                                       mutation->progress, mutation->progress_user, error);
+    if (code == SR_OK) mutation->vector_count += count;
+    return code;
 }
 
 static void find_vectors(const mutation_call *mutation, mutation_plan *plan) {

@@ -17,7 +17,8 @@
 #include "encode/encode.h"
 #include "router/router_int.h"
 
-#define KNOWN_FLAGS (SR_OPEN_REENCODE | SR_OPEN_LAZY | SR_OPEN_READ_ONLY | SR_OPEN_EXISTING)
+#define ENCODE_PIECE 256 /* texts between two reports of progress */
+#define KNOWN_FLAGS  (SR_OPEN_REENCODE | SR_OPEN_LAZY | SR_OPEN_READ_ONLY | SR_OPEN_EXISTING)
 
 sri_store_model sri_router_model(const sr_router *router) {
     return (sri_store_model){sr_encoder_fingerprint(router->encoder),
@@ -64,17 +65,16 @@ static void collect_missing(const route_table *table, sr_str *texts, uint64_t *i
         }
 }
 
-static sr_status encode_missing(sr_router *router, const sr_str *texts, size_t count,
-                                float *vectors, sr_error *error) {
+sr_status sri_router_encode(sr_router *router, const sr_str *texts, size_t count, float *vectors,
+                            sr_progress_fn *progress, void *user, sr_error *error) {
     size_t dimension = (size_t)sr_encoder_dimension(router->encoder);
     sr_status code = SR_OK;
     for (size_t done = 0; done < count && code == SR_OK;) {
-        size_t piece = SRI_MIN(count - done, (size_t)SRI_ENCODE_PIECE);
+        size_t piece = SRI_MIN(count - done, (size_t)ENCODE_PIECE);
         code = sr_encoder_encode(router->encoder, texts + done, piece, vectors + done * dimension,
                                  NULL, error);
         done += piece;
-        if (code == SR_OK && router->progress != NULL &&
-            router->progress(router->progress_user, done, count) != 0)
+        if (code == SR_OK && progress != NULL && progress(user, done, count) != 0)
             code = sri_fail(error, SR_ERR_CANCELLED, router->database,
                             "encoding was stopped after %zu of %zu utterances; nothing was changed",
                             done, count);
@@ -112,7 +112,8 @@ static sr_status reencode(sr_router *router, const route_table *table, size_t mi
         code = sri_fail_memory(error);
     if (code == SR_OK) {
         collect_missing(table, texts, ids);
-        code = encode_missing(router, texts, missing, vectors, error);
+        code = sri_router_encode(router, texts, missing, vectors, router->progress,
+                                 router->progress_user, error);
     }
     if (code == SR_OK) code = store_missing(router, table, ids, missing, vectors, changes, error);
     sri_free(texts);

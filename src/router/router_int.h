@@ -122,7 +122,9 @@ SR_MUST_CHECK sr_status sri_router_refresh(sr_router *router, sr_error *error);
  * (a mutation, or a reader that does just this) the table stays as it is. */
 SR_MUST_CHECK sr_status sri_router_look(sr_router *router, sr_error *error);
 sri_store_model sri_router_model(const sr_router *router); /* needs the encoder */
-/* Texts are encoded in pieces of this many, with progress reported in between. */
-#define SRI_ENCODE_PIECE 256
+/* Encodes texts with progress reported in between; the caller holds `writer`, and the encoder is there. */
+SR_MUST_CHECK sr_status sri_router_encode(sr_router *router, const sr_str *texts, size_t count,
+                                          float *vectors, sr_progress_fn *progress, void *user,
+                                          sr_error *error);
 
 #endif
