@@ -61,5 +61,5 @@ void cli_progress_end(cli_progress *progress) {
     if (sigaction(SIGINT, NULL, &now) == 0 && now.sa_handler == on_interrupt)
         signal(SIGINT, SIG_DFL);
     if (progress->drawn) fputs("\r\033[K", stderr);
-    progress->drawn = false;
+    progress->drawn = progress->shown = false;
 }

@@ -23,7 +23,9 @@ int cli_open(const cli_state *cli, unsigned flags, sr_router **router) {
     }
     if (cli->reencode)
         flags = (flags & ~(unsigned)(SR_OPEN_READ_ONLY | SR_OPEN_LAZY)) | SR_OPEN_REENCODE;
-    cli_progress progress;
+    /* The router may have to encode again as long as it is open: when another process adds utterances with
+     * another model's vectors. */
+    static cli_progress progress;
     cli_progress_begin(cli, &progress, "encoding");
     sr_error error;
     sr_options options = {.size = sizeof options,

@@ -287,7 +287,7 @@ typedef struct sr_options {
     unsigned flags;       /* of sr_open_flags */
     double margin; /* a best route that leads the next by less than this cosine is `ambiguous` */
     sr_encoder *encoder;      /* used instead of `model`; borrowed: close it after the router */
-    sr_progress_fn *progress; /* of re-encoding, in utterances */
+    sr_progress_fn *progress; /* of re-encoding, in utterances; by any call, until the close */
     void *progress_user;
     sr_profile profile; /* as in sr_encoder_options */
     size_t cache_bytes; /* as in sr_encoder_options */
