@@ -206,6 +206,7 @@ static void every_cpu_level_gives_the_same_bits(void **state) {
     float *ref = malloc(n * DIMENSION * 4), *other = malloc(n * DIMENSION * 4);
     encode_at_level("ref", n, ref);
     for (int level = SRI_CPU_REF + 1; level <= (int)sri_cpu_best(); level++) {
+        if (!sri_cpu_has((sri_cpu_level)level)) continue;
         encode_at_level(sri_cpu_level_name((sri_cpu_level)level), n, other);
         assert_memory_equal(ref, other, n * DIMENSION * 4);
     }

@@ -13,7 +13,8 @@
 
 #include <string.h>
 
-enum { PANEL = 64, TILE_ROWS = 6 };
+/* So many rows of activations stay in the second-level cache while all panels pass by. */
+enum { PANEL = 64, TILE_ROWS = 6, BLOCK_ROWS = 192 };
 
 typedef struct panel_head {
     float scale[PANEL], bias[PANEL];
@@ -119,23 +120,29 @@ DEFINE_TILE(4)
 DEFINE_TILE(5)
 DEFINE_TILE(6)
 
-static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
-                const sri_product *product) {
-    float *y = product->y;
-    size_t n = product->n;
+/* Rows [begin, begin + m), split evenly over tiles, by the columns of the product. */
+static void run_rows(const sri_quantized *x, size_t begin, size_t m, const void *packed, size_t k,
+                     const sri_product *product) {
     static tile_fn *const tile[TILE_ROWS + 1] = {NULL,   tile_1, tile_2, tile_3,
                                                  tile_4, tile_5, tile_6};
-    size_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
+    size_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS, n = product->n;
     for (size_t j = product->first; j < product->last; j += PANEL) {
         const panel_head *head =
             (const panel_head *)((const char *)packed + j / PANEL * panel_size(k));
         size_t columns = SRI_MIN(n - j, (size_t)PANEL);
         for (size_t t = 0; t < tiles; t++) {
-            size_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
-            tile[rows](x, row, head, k, columns, y + j, n);
-            if (product->activation == SRI_GELU) sri_gelu_tile(y + row * n + j, rows, columns, n);
+            size_t row = begin + m * t / tiles, rows = begin + m * (t + 1) / tiles - row;
+            float *y = product->y + j;
+            tile[rows](x, row, head, k, columns, y, n);
+            if (product->activation == SRI_GELU) sri_gelu_tile(y + row * n, rows, columns, n);
         }
     }
+}
+
+static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
+                const sri_product *product) {
+    for (size_t row = 0; row < m; row += BLOCK_ROWS)
+        run_rows(x, row, SRI_MIN(m - row, (size_t)BLOCK_ROWS), packed, k, product);
 }
 
 void sri_kernels_gemm_s8_vnni(sri_kernels *table) {
