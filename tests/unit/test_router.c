@@ -474,6 +474,42 @@ static void changes_of_other_routers_are_seen(void **state) {
     toy_remove_directory(directory);
 }
 
+static void *read_everything(void *user) {
+    sr_router *router = user;
+    sr_table *table = NULL;
+    assert_int_equal(revision(router), 1);
+    assert_int_equal(sr_table_read(router, NULL, 1, &table, NULL), SR_OK);
+    assert_int_equal(sr_table_count(table), 1);
+    sr_table_free(&table);
+    return NULL;
+}
+
+/* Ends only when the reader has. */
+static int read_meanwhile(void *user, uint64_t done, uint64_t total) {
+    (void)done, (void)total;
+    pthread_t reader;
+    assert_int_equal(pthread_create(&reader, NULL, read_everything, user), 0);
+    return pthread_join(reader, NULL);
+}
+
+static void readers_do_not_wait_for_a_mutation(void **state) {
+    fixture *self = *state;
+    char directory[256], path[300];
+    toy_directory(directory);
+    snprintf(path, sizeof path, "%s/a.db", directory);
+    sr_router *router = toy_router(path, self->encoder, 0);
+    assert_int_equal(toy_put(router, "a", "x", SR_PUT_REPLACE, NULL, NULL), SR_OK);
+    sr_put_options options = {
+        .size = sizeof options, .progress = read_meanwhile, .progress_user = router};
+    sr_str text = sr_str_of("y");
+    sr_route route = {
+        .size = sizeof route, .name = sr_str_of("b"), .utterances = &text, .utterance_count = 1};
+    assert_int_equal(sr_routes_put(router, &route, 1, &options, NULL, NULL), SR_OK);
+    assert_int_equal(revision(router), 2);
+    sr_router_close(&router);
+    toy_remove_directory(directory);
+}
+
 /* ---- Decisions ------------------------------------------------------------------------------------------------ */
 
 static void a_decision_is_complete(void **state) {
@@ -647,6 +683,7 @@ int main(void) {
         WITH_ROUTER(structs_of_other_sizes_are_understood),
         WITH_ROUTER(bad_open_options_are_refused),
         WITH_ROUTER(changes_of_other_routers_are_seen),
+        WITH_ROUTER(readers_do_not_wait_for_a_mutation),
         WITH_ROUTER(a_decision_is_complete),
         WITH_ROUTER(blank_texts_and_broken_utf8_are_answers),
         WITH_ROUTER(options_of_a_decision_are_obeyed),
