@@ -509,6 +509,31 @@ static void a_router_sees_what_another_wrote_before_it_writes(void **state) {
     sr_router_close(&two);
 }
 
+/* A router whose model lacks what another one added says so; it answers again when that is gone. */
+static void utterances_of_another_model_stop_a_reader(void **state) {
+    fixture *self = *state;
+    make_table(self);
+    sr_router *reader = toy_router(self->path, self->encoder, SR_OPEN_READ_ONLY);
+    toy other = {.salt = 3};
+    sr_encoder *encoder = toy_open(&other, "other");
+    sr_router *writer = toy_router(self->path, encoder, SR_OPEN_REENCODE);
+    assert_int_equal(toy_put(writer, "new", "something else", SR_PUT_REPLACE, NULL, NULL), SR_OK);
+    sr_str text = sr_str_of("hello");
+    sr_decisions *decisions;
+    sr_error error;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(sr_decide(reader, &text, 1, NULL, &decisions, &error), SR_ERR_MODEL);
+        assert_non_null(strstr(error.message, "1 of 4 utterances"));
+    }
+    assert_int_equal(sr_route_remove(writer, sr_str_of("new"), NULL, NULL), SR_OK);
+    assert_int_equal(sr_decide(reader, &text, 1, NULL, &decisions, &error), SR_OK);
+    assert_true(toy_is(sr_decisions_get(decisions, 0)->route, "greeting"));
+    sr_decisions_free(&decisions);
+    sr_router_close(&reader);
+    sr_router_close(&writer);
+    sr_encoder_close(&encoder);
+}
+
 static int write_many(const fixture *self, char who) {
     toy own = {0};
     sr_encoder *encoder = toy_open(&own, "toy");
@@ -662,6 +687,7 @@ int main(void) {
         WITH_FILES(a_lazy_router_needs_no_model_for_what_needs_no_vectors),
         WITH_FILES(a_lazy_router_in_memory_keeps_what_came_before_the_model),
         WITH_FILES(a_router_sees_what_another_wrote_before_it_writes),
+        WITH_FILES(utterances_of_another_model_stop_a_reader),
         WITH_FILES(two_processes_write_one_file),
         WITH_FILES(a_database_that_grows_is_not_called_truncated),
         WITH_FILES(an_interrupted_change_is_not_called_damage),
