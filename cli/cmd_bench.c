@@ -26,14 +26,16 @@ typedef struct bench {
 static sr_status measure(const cli_state *cli, const bench *b, sri_buffer *json, sr_error *error) {
     static const char *const shipped[] = {"bge-small-en-v1.5", "static-en"};
     size_t count = cli->model == NULL ? SRI_COUNT(shipped) : 1;
-    sr_status code = sri_speed_of_products(json, error);
+    double peak;
+    sr_status code = sri_speed_of_products(json, &peak, error);
     if (code != SR_OK) return code;
     json->len--;
     if (!sri_buffer_append_str(json, ",\"encoders\":[")) return sri_fail_memory(error);
     for (size_t i = 0; i < count; i++) {
         sri_speed_options options = {.model = cli->model == NULL ? shipped[i] : cli->model,
                                      .threads = cli->threads,
-                                     .seconds = b->seconds};
+                                     .seconds = b->seconds,
+                                     .peak = peak};
         if (i > 0 && !sri_buffer_append_str(json, ",")) return sri_fail_memory(error);
         code = sri_speed_of_encoder(&options, json, error);
         if (code != SR_OK) return code;
@@ -114,9 +116,13 @@ static bool put_encoder(cli_state *cli, const json_t *encoder) {
                sri_buffer_format(&cli->out, "  %-20s %2.0f at a time %12.0f texts/s",
                                  json_string_value(json_object_get(encoder, "model")),
                                  number_of(run, "texts"), number_of(run, "texts_per_second")) &&
-               sri_buffer_format(&cli->out, " %12.0f tokens/s  p50 %9.4f ms  p99 %9.4f ms\n",
+               sri_buffer_format(&cli->out, " %10.0f tokens/s  p50 %9.4f ms  p99 %9.4f ms",
                                  number_of(run, "tokens_per_second"), number_of(run, "p50_ms"),
                                  number_of(run, "p99_ms"));
+        if (done && json_is_number(json_object_get(run, "peak_share")))
+            done = sri_buffer_format(&cli->out, "  %3.0f %% of the peak",
+                                     100 * number_of(run, "peak_share"));
+        done = done && sri_buffer_append_str(&cli->out, "\n");
     }
     return done;
 }

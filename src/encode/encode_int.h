@@ -25,6 +25,7 @@ struct sr_encoder {
     sri_cache *cache; /* NULL: none */
     int dimension;
     int threads;
+    double operations; /* of a token's matrix products */
     char name[128];
     char fingerprint[65];
 };

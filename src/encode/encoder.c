@@ -96,6 +96,8 @@ const char *sr_encoder_name(const sr_encoder *encoder) { return encoder->name; }
 
 const char *sr_encoder_fingerprint(const sr_encoder *encoder) { return encoder->fingerprint; }
 
+double sri_encoder_operations(const sr_encoder *encoder) { return encoder->operations; }
+
 int sri_encoder_threads(const sr_encoder *encoder) { return encoder->threads; }
 
 sr_status sr_encoder_encode(sr_encoder *encoder, const sr_str *texts, size_t n, float *out,

@@ -215,6 +215,12 @@ static sr_status verify(sr_encoder *encoder, sr_error *error) {
     return sri_local_verify(t->files.directory, error);
 }
 
+/* Of queries, keys, values, attention's output and the two products of the feed-forward layers. */
+static double operations_a_token(const sri_config *c) {
+    return 2.0 *
+           (double)(c->layers * (4 * c->hidden * c->hidden + 2 * c->hidden * c->intermediate));
+}
+
 sr_status sri_transformer_encoder_open(const sr_encoder_options *options, sr_encoder *encoder,
                                        sr_error *error) {
     static const encoder_kind kind = {encode, tokenize, verify, close_transformer};
@@ -237,6 +243,7 @@ sr_status sri_transformer_encoder_open(const sr_encoder_options *options, sr_enc
     encoder->state = t;
     encoder->dimension = (int)sri_model_config(t->model)->hidden;
     encoder->threads = threads;
+    encoder->operations = operations_a_token(sri_model_config(t->model));
     sri_local_name(t->files.directory, encoder->name, sizeof encoder->name);
     return SR_OK;
 }

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "encode/encode.h"
 #include "kernels/kernel_speed.h"
 
 /* Of about 12 tokens each, as people write to an assistant. */
@@ -66,6 +67,7 @@ typedef struct encoder_run {
     const sr_str *texts;
     size_t text_count, at_once;
     double seconds;
+    double peak;   /* of all cores used; 0: not known */
     float *out;    /* [at_once, dimension] */
     double *calls; /* [MOST_CALLS] seconds of each */
     size_t call_count;
@@ -106,19 +108,24 @@ static double tokens_a_text(sr_encoder *encoder, const sr_str *texts, size_t cou
 }
 
 static sr_status measure_run(encoder_run *run, double tokens, sri_buffer *json, sr_error *error) {
+    double operations = sri_encoder_operations(run->encoder);
     sr_status code = repeat_calls(run, run->seconds / 5, false, error); /* warm */
     if (code == SR_OK) code = repeat_calls(run, run->seconds, true, error);
     if (code != SR_OK) return code;
     qsort(run->calls, run->call_count, sizeof *run->calls, compare_doubles);
     double rate = (double)(run->call_count * run->at_once) / run->spent;
     double p50 = run->calls[run->call_count / 2], p99 = run->calls[run->call_count * 99 / 100];
-    bool done = sri_buffer_format(json, "{\"texts\":%zu,", run->at_once) &&
-                append_number(json, "texts_per_second", rate, 1) &&
-                sri_buffer_append_str(json, ",") &&
-                append_number(json, "tokens_per_second", rate * tokens, 0) &&
-                sri_buffer_append_str(json, ",") && append_number(json, "p50_ms", p50 * 1e3, 4) &&
-                sri_buffer_append_str(json, ",") && append_number(json, "p99_ms", p99 * 1e3, 4) &&
-                sri_buffer_append_str(json, "}");
+    bool done =
+        sri_buffer_format(json, "{\"texts\":%zu,", run->at_once) &&
+        append_number(json, "texts_per_second", rate, 1) && sri_buffer_append_str(json, ",") &&
+        append_number(json, "tokens_per_second", rate * tokens, 0) &&
+        sri_buffer_append_str(json, ",") &&
+        append_number(
+            json, "peak_share",
+            operations > 0 && run->peak > 0 ? rate * tokens * operations / run->peak : NAN, 3) &&
+        sri_buffer_append_str(json, ",") && append_number(json, "p50_ms", p50 * 1e3, 4) &&
+        sri_buffer_append_str(json, ",") && append_number(json, "p99_ms", p99 * 1e3, 4) &&
+        sri_buffer_append_str(json, "}");
     return done ? SR_OK : sri_fail_memory(error);
 }
 
@@ -147,6 +154,7 @@ static sr_status run_encoder(const sri_speed_options *options, const sr_str *tex
     run.out = sri_alloc_array(32 * dimension, sizeof(float));
     run.calls = sri_alloc_array(MOST_CALLS, sizeof(double));
     int threads = options->threads == 0 ? sri_cpu_count() : options->threads;
+    run.peak = options->peak * threads;
     bool done = run.out != NULL && run.calls != NULL &&
                 sri_buffer_format(json, "{\"model\":\"%s\",\"dimension\":%zu,\"threads\":%d,",
                                   sr_encoder_name(run.encoder), dimension, threads) &&
@@ -198,14 +206,13 @@ static bool append_products(sri_buffer *json, const sri_product_shape *shape, do
     return done;
 }
 
-sr_status sri_speed_of_products(sri_buffer *json, sr_error *error) {
+sr_status sri_speed_of_products(sri_buffer *json, double *peak, sr_error *error) {
     static const sri_product_shape shapes[] = {{true, 1152, 384, SRI_LINEAR},
                                                {true, 384, 384, SRI_LINEAR},
                                                {true, 1536, 384, SRI_LINEAR},
                                                {true, 384, 1536, SRI_LINEAR}};
-    double peak;
-    bool done = append_peak(json, sri_cpu_chosen(), &peak);
+    bool done = append_peak(json, sri_cpu_chosen(), peak);
     for (size_t i = 0; done && i < SRI_COUNT(shapes); i++)
-        done = append_products(json, &shapes[i], peak, i == 0);
+        done = append_products(json, &shapes[i], *peak, i == 0);
     return done && sri_buffer_append_str(json, "]}") ? SR_OK : sri_fail_memory(error);
 }

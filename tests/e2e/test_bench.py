@@ -14,6 +14,7 @@ def test_a_level_is_measured_as_json(empty):
     for run in encoder["runs"]:
         assert run["texts_per_second"] > 0 and 0 < run["p50_ms"] <= run["p99_ms"]
         assert run["tokens_per_second"] > run["texts_per_second"]
+        assert run["peak_share"] is None  # a static model has no products
 
 
 def test_a_level_that_the_cpu_lacks_is_refused(empty):
