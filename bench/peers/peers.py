@@ -10,7 +10,7 @@ speed      texts a second in batches of 32, and milliseconds for one text, with 
            Peers: ONNX Runtime fp32 and int8, each on the exporter's graph and on one with fused attention,
            GELU and norms; int8 by its dynamic quantisation. OpenVINO fp32.
 tokens     ids of every text of both data sets with the tokenizers package's
-fidelity   cosine of vectors with ONNX Runtime's fp32, 1,000 texts, one at a time
+fidelity   cosine of vectors with ONNX Runtime's fp32, one at a time
 import     Banking77's 10,003 training utterances into a database: the program's whole run, against the old
            package from the start of its imports (and, separately, once it has loaded its model)
 
@@ -181,6 +181,7 @@ def main():
     common.add_options(parser, "peers")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
+    parser.add_argument("--texts", type=int, default=1000, help="how many, for speed and fidelity")
     parser.add_argument("--only", default="speed,tokens,fidelity,import")
     options = parser.parse_args()
     data = common.data_directory(options)
@@ -195,8 +196,8 @@ def main():
     subprocess.run([python, os.path.join(HERE, "peer_models.py"), ONNX, WORK], check=True, stdout=sys.stderr)
     texts = os.path.join(WORK, "texts.json")
     with open(texts, "w", encoding="utf-8") as file:
-        json.dump(common.sample(data, 1000), file)
-    result = {"benchmark": "peers", "machine": common.machine(), "texts": 1000}
+        json.dump(common.sample(data, options.texts), file)
+    result = {"benchmark": "peers", "machine": common.machine(), "texts": options.texts}
     if "speed" in parts:
         result.update(measure_speed(python, texts, options.rounds, options.seconds))
     if "tokens" in parts:

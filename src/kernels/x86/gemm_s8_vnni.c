@@ -101,22 +101,26 @@ SRI_INLINE __m512i broadcast4(const uint8_t *q) {
 #define ROWS_5(each) ROWS_4(each) each(4)
 #define ROWS_6(each) ROWS_5(each) each(5)
 
-/* tile_R: rows [row, row + R) by one panel, of whose columns the first `columns` are real. `ahead`:
- * weights of the next panel, of which two lines are fetched at each step. */
+/* tile_R: rows [row, row + R) by one panel, of whose columns the first `columns` are real. With
+ * `ahead` not NULL: weights of the next panel, of which two lines are fetched at each step. */
 typedef void tile_fn(const sri_quantized *x, size_t row, const panel_head *head, size_t k,
                      size_t columns, float *y, size_t n, const char *ahead);
+#define STEP(count, fetch)                                                                         \
+    for (size_t i = 0; i < k; i += 4, groups += 4 * PANEL) {                                       \
+        __m512i w0 = _mm512_loadu_si512(groups), w1 = _mm512_loadu_si512(groups + 64);             \
+        __m512i w2 = _mm512_loadu_si512(groups + 128), w3 = _mm512_loadu_si512(groups + 192);      \
+        fetch ROWS_##count(MULTIPLY)                                                               \
+    }
+#define FETCH                                                                                      \
+    _mm_prefetch(ahead, _MM_HINT_T0);                                                              \
+    _mm_prefetch(ahead + 64, _MM_HINT_T0);                                                         \
+    ahead += 128;
 #define DEFINE_TILE(count)                                                                         \
     static void tile_##count(const sri_quantized *x, size_t row, const panel_head *head, size_t k, \
                              size_t columns, float *y, size_t n, const char *ahead) {              \
         const char *groups = (const char *)(head + 1);                                             \
-        ROWS_##count(SUMS) for (size_t i = 0; i < k; i += 4, groups += 4 * PANEL, ahead += 128) {  \
-            _mm_prefetch(ahead, _MM_HINT_T0);                                                      \
-            _mm_prefetch(ahead + 64, _MM_HINT_T0);                                                 \
-            __m512i w0 = _mm512_loadu_si512(groups), w1 = _mm512_loadu_si512(groups + 64);         \
-            __m512i w2 = _mm512_loadu_si512(groups + 128), w3 = _mm512_loadu_si512(groups + 192);  \
-            ROWS_##count(MULTIPLY)                                                                 \
-        }                                                                                          \
-        ROWS_##count(FINISH)                                                                       \
+        ROWS_##count(SUMS) if (ahead != NULL) STEP(count, FETCH) else STEP(count, )                \
+            ROWS_##count(FINISH)                                                                   \
     }
 DEFINE_TILE(1)
 DEFINE_TILE(2)
@@ -138,8 +142,11 @@ static void run_rows(const sri_quantized *x, size_t begin, size_t m, const void 
         for (size_t t = 0; t < tiles; t++) {
             size_t row = begin + m * t / tiles, rows = begin + m * (t + 1) / tiles - row;
             float *y = product->y + j;
-            const char *next = (const char *)head + panel_size(k) + (t % 2) * (panel_size(k) / 2);
-            tile[rows](x, row, head, k, columns, y, n, next);
+            /* A single tile reads as fast as memory gives; beyond two, all is fetched. */
+            const char *ahead = NULL;
+            if (tiles > 1 && t < 2)
+                ahead = (const char *)head + panel_size(k) + t * (panel_size(k) / 2);
+            tile[rows](x, row, head, k, columns, y, n, ahead);
             if (product->activation == SRI_GELU) sri_gelu_tile(y + row * n, rows, columns, n);
         }
     }
