@@ -1,0 +1,130 @@
+/*
+ * fit.h - what is learned from a route table: heads, blend, out-of-scope score, calibration, gate.
+ *
+ * An sri_fit is made from a copy of the table, never changes afterwards, and any number of threads may ask it
+ * at once. It numbers routes by their place in the table that it was made from; which of them are still
+ * as they were then is the router's to know, and it says so by a mask.
+ */
+#ifndef SRI_FIT_H
+#define SRI_FIT_H
+
+#include "base/base.h"
+
+typedef struct sri_fit sri_fit;
+
+/* ---- Making one --------------------------------------------------------------------------------- */
+
+typedef struct sri_fit_route {
+    uint64_t id;     /* as stored */
+    uint64_t digest; /* of the ids of its utterances: tells whether the route is still the same */
+    sr_str name, description;
+    size_t count; /* of its utterances */
+} sri_fit_route;
+
+#define SRI_FIT_OUT_OF_SCOPE UINT32_MAX
+
+/* Texts with the route (a place in `routes`) that each belongs to, or SRI_FIT_OUT_OF_SCOPE. */
+typedef struct sri_fit_texts {
+    size_t count;
+    const sr_str *texts;
+    const uint32_t *routes;
+    const float *vectors; /* count x dimension, Euclidean length 1 */
+} sri_fit_texts;
+
+/* The table to learn from, and with what; all is lent for the call. */
+typedef struct sri_fit_table {
+    size_t dimension;
+    size_t route_count;
+    const sri_fit_route *routes;
+    const float *name_vectors; /* route_count x dimension: names as texts (sri_fit_name_text) */
+    sri_fit_texts utterances;  /* in ascending order of their adding; of no route: out-of-scope examples */
+    sri_fit_texts labelled;    /* more texts, for calibration and thresholds only; may be empty */
+    sr_encoder *fast;          /* static encoder of the fast path, borrowed for good; NULL: no fast path */
+    sri_pool *pool;
+    double max_oos_accepted; /* target for AUTO thresholds; 0: the best accuracy */
+    double min_precision;    /* the same; 0: none */
+    sr_progress_fn *progress;
+    void *progress_user;
+} sri_fit_table;
+
+/* What the fit found out about itself on held-out folds; shares from 0 to 1, NaN where there is nothing to
+ * measure. */
+typedef struct sri_fit_findings {
+    double neighbours, slow, fast, automatic; /* in-scope accuracy without rejection */
+    double fast_share;                        /* of in-scope texts */
+    double oos_auroc, ece;
+    double auto_threshold; /* on confidence */
+    double oos_accepted;   /* at that threshold */
+    double precision;      /* at that threshold */
+    size_t utterances, oos, labelled;
+    double seconds;
+} sri_fit_findings;
+
+/* A route's name as a text: "card_arrival" and "cardArrival" become "card arrival". Appends to `out`. */
+SR_MUST_CHECK bool sri_fit_name_text(sr_str name, sri_buffer *out);
+
+/* Fits. `*fit` stays NULL, with SR_OK, when the table is too small to learn anything from: neighbours decide
+ * then. The same table gives the same bits at any number of threads. SR_ERR_CANCELLED when `progress` says
+ * so. */
+SR_MUST_CHECK sr_status sri_fit_make(const sri_fit_table *table, sri_fit **fit,
+                                     sri_fit_findings *findings, sr_error *error);
+void sri_fit_free(sri_fit **fit);
+
+/* A fit as bytes (little-endian, versioned, with a checksum), for the store. */
+SR_MUST_CHECK sr_status sri_fit_write(const sri_fit *fit, sri_buffer *out, sr_error *error);
+/* `fast` as in sri_fit_table. SR_ERR_FORMAT when the bytes are damaged, SR_ERR_MODEL when they were
+ * made with other models; the caller then does without, and fits anew. */
+SR_MUST_CHECK sr_status sri_fit_read(const void *bytes, size_t size, size_t dimension,
+                                     sr_encoder *fast, sri_fit **fit, sr_error *error);
+
+/* ---- Asking it ---------------------------------------------------------------------------------- */
+
+size_t sri_fit_routes(const sri_fit *fit);
+const sri_fit_route *sri_fit_route_at(const sri_fit *fit, size_t place); /* name and description empty */
+const sri_fit_findings *sri_fit_found(const sri_fit *fit);
+bool sri_fit_has_fast(const sri_fit *fit);
+
+/* Working memory of one thread: zero it before the first use, it grows as needed. */
+typedef struct sri_fit_scratch {
+    void *memory;
+    size_t capacity;
+} sri_fit_scratch;
+
+void sri_fit_scratch_free(sri_fit_scratch *scratch);
+
+typedef struct sri_fit_candidate {
+    uint32_t route; /* place */
+    float confidence;
+} sri_fit_candidate;
+
+typedef struct sri_judgement {
+    size_t count;    /* of candidates filled in */
+    double in_scope; /* probability that the text belongs to any route */
+    bool accepted;   /* the best one passes an AUTO threshold */
+    bool settled;    /* of the fast path: its answer may stand */
+} sri_judgement;
+
+/* How many of a text's best routes the slow path looks at. */
+#define SRI_FIT_HITS 64
+
+/* A route's best utterance by cosine; `route` is a place, or SRI_FIT_OUT_OF_SCOPE for an example of that. */
+typedef struct sri_fit_hit {
+    uint32_t route;
+    float cosine;
+} sri_fit_hit;
+
+/* Judges `n` texts by the fast path. candidates[i * k ..] takes the best `k` routes of text i, best first;
+ * confidences are probabilities that the route is right. `usable` (one flag a route, NULL: all) leaves routes
+ * out. False when memory is short, or the fast encoder failed. */
+SR_MUST_CHECK bool sri_fit_judge_fast(const sri_fit *fit, const sr_str *texts, size_t n,
+                                      const uint8_t *usable, size_t k, sri_fit_scratch *scratch,
+                                      sri_fit_candidate *candidates, sri_judgement *judgements);
+
+/* The same by the slow path for one text with its vector and the best SRI_FIT_HITS routes by cosine (fewer
+ * when there are fewer), best first. */
+SR_MUST_CHECK bool sri_fit_judge_slow(const sri_fit *fit, sr_str text, const float *vector,
+                                      const sri_fit_hit *hits, size_t hit_count,
+                                      const uint8_t *usable, size_t k, sri_fit_scratch *scratch,
+                                      sri_fit_candidate *candidates, sri_judgement *judgement);
+
+#endif
