@@ -74,6 +74,9 @@ SR_API const char *sr_version(void);
 #define SR_MAX_TEXT_BYTES        67108864 /* a text to be decided or encoded */
 #define SR_MAX_THREADS           256
 
+/* No route may have this name: it stands for "no route" in files. */
+#define SR_OOS_NAME "oos"
+
 /* ---- Status and errors ----------------------------------------------------------------------- */
 
 typedef enum sr_status {
@@ -276,15 +279,20 @@ typedef enum sr_open_flags {
         1,            /* add the vectors that this model lacks; other models' vectors are kept */
     SR_OPEN_LAZY = 2, /* load the model at its first use: for calls that need no vectors */
     SR_OPEN_READ_ONLY = 4, /* never write; mutations fail with SR_ERR_READ_ONLY */
-    SR_OPEN_EXISTING = 8   /* fail with SR_ERR_NOT_FOUND rather than create the database */
+    SR_OPEN_EXISTING = 8,  /* fail with SR_ERR_NOT_FOUND rather than create the database */
+    /* Fit again in the background, on a thread of the router's own, when the table has changed and
+     * then been quiet for half a second (or ten seconds after the first change). A failure is
+     * logged, and the fit before goes on. */
+    SR_OPEN_REFIT = 16
 } sr_open_flags;
 
 typedef struct sr_options {
     size_t size;
-    const char *database; /* a file, created when missing; NULL or ":memory:": nothing is kept */
-    const char *model;    /* as in sr_encoder_options */
-    int threads;          /* as in sr_encoder_options */
-    unsigned flags;       /* of sr_open_flags */
+    /* A file, created by the first change when missing; NULL or ":memory:": nothing is kept. */
+    const char *database;
+    const char *model; /* as in sr_encoder_options */
+    int threads;       /* as in sr_encoder_options */
+    unsigned flags;    /* of sr_open_flags */
     double margin; /* a best route that leads the next by less than this cosine is `ambiguous` */
     sr_encoder *encoder;      /* used instead of `model`; borrowed: close it after the router */
     sr_progress_fn *progress; /* of re-encoding, in utterances; by any call, until the close */
@@ -292,6 +300,9 @@ typedef struct sr_options {
     sr_profile profile; /* as in sr_encoder_options */
     size_t cache_bytes; /* as in sr_encoder_options */
     const char *prefix; /* as in sr_encoder_options */
+    /* The static model of the fast path, as in sr_encoder_options; NULL: static-en, where it is
+     * there; "": none. Loaded when a fit needs it. Not used where the model is static itself. */
+    const char *fast_model;
 } sr_options;
 
 /* Opens a route table. Fails with SR_ERR_MODEL when utterances have no vectors of this model
@@ -304,7 +315,7 @@ SR_API void sr_router_close(sr_router **router);
 /* ---- Mutations ------------------------------------------------------------------------------- */
 
 typedef enum sr_threshold_kind {
-    SR_THRESHOLD_AUTO = 0,      /* fitted where the table allows it; until then cosine 0.60 */
+    SR_THRESHOLD_AUTO = 0,      /* fitted by sr_fit(); where neighbours decide, cosine 0.60 */
     SR_THRESHOLD_COSINE = 1,    /* -1 to 1: the best utterance's cosine, give or take 1e-6 */
     SR_THRESHOLD_CONFIDENCE = 2 /* 0 to 1: the confidence of the decision */
 } sr_threshold_kind;
@@ -336,6 +347,10 @@ typedef struct sr_put_options {
     sr_put_mode mode;
     sr_progress_fn *progress; /* in utterances to be encoded */
     void *progress_user;
+    /* Out-of-scope examples to be put by the same change (see sr_oos_put); with SR_PUT_REPLACE and
+     * at least one they replace those that are there. */
+    const sr_str *oos;
+    size_t oos_count;
 } sr_put_options;
 
 /* What a mutation did. It is visible to every later call of this router and stored in the database
@@ -348,6 +363,8 @@ typedef struct sr_receipt {
     uint64_t utterances_added;
     uint64_t utterances_removed;
     uint64_t duplicates; /* utterances given that their route already had, stored once */
+    uint64_t oos_added;  /* out-of-scope examples; among them, too, duplicates are counted above */
+    uint64_t oos_removed;
 } sr_receipt;
 
 /* Adds or changes `n` routes: all, or none on failure. A name may stand in `routes` more than once;
@@ -373,6 +390,17 @@ SR_API SR_MUST_CHECK sr_status sr_utterances_remove(sr_router *router, sr_str na
                                                     const sr_str *utterances, size_t n,
                                                     sr_receipt *receipt, sr_error *error);
 
+/* Adds examples of texts that belong to no route: sr_routes_put() without routes, with SR_PUT_EXTEND.
+ * They are never returned and in no count of routes or utterances. A text whose nearest neighbour of
+ * all is one of them is turned down; sr_fit() learns from them. */
+SR_API SR_MUST_CHECK sr_status sr_oos_put(sr_router *router, const sr_str *texts, size_t n,
+                                          sr_receipt *receipt, sr_error *error);
+
+/* Removes out-of-scope examples, or all with NULL and 0; SR_ERR_NOT_FOUND, changing nothing, when
+ * one of them, or any, is not there. */
+SR_API SR_MUST_CHECK sr_status sr_oos_remove(sr_router *router, const sr_str *texts, size_t n,
+                                             sr_receipt *receipt, sr_error *error);
+
 /* ---- Reading the table ----------------------------------------------------------------------- */
 
 /* A route as stored. Strings live as long as the sr_table they came in. */
@@ -397,7 +425,16 @@ SR_API size_t sr_table_count(const sr_table *table);
 SR_API uint64_t sr_table_revision(const sr_table *table);
 SR_API const sr_route_view *sr_table_route(const sr_table *table,
                                            size_t index); /* NULL past the end */
+/* The out-of-scope examples of a table that was read whole, in the order of their adding; NULL
+ * where their texts were not asked for. `count` takes their number. */
+SR_API const sr_str *sr_table_oos(const sr_table *table, size_t *count);
 SR_API void sr_table_free(sr_table **table);
+
+typedef enum sr_fit_kind {
+    SR_FIT_NONE = 0,       /* never fitted: the nearest neighbour decides */
+    SR_FIT_NEIGHBOURS = 1, /* fitted, but too small a table to learn from: the same */
+    SR_FIT_HEADS = 2       /* trained heads decide */
+} sr_fit_kind;
 
 typedef struct sr_info {
     size_t size;
@@ -415,6 +452,14 @@ typedef struct sr_info {
     char stored_model[128]; /* the model of the newest vectors in the database, or "" */
     char cpu[16];
     char version[16];
+    uint64_t oos_examples;
+    sr_fit_kind fit;       /* of the fit in use, or, while no model is loaded, stored */
+    uint64_t fit_revision; /* of the table that it was made from */
+    uint64_t fit_pending;  /* routes that came or changed since: neighbours decide for them */
+    int fast_path;         /* 1: the fit has one */
+    double fast_share;     /* of texts that the fast path answers; NaN without one */
+    double auto_threshold; /* what SR_THRESHOLD_AUTO means, as confidence; NaN: cosine 0.60 */
+    char fast_model[128];  /* of the fast path while it is loaded, or "" */
 } sr_info;
 
 /* Fills `info`, whose `size` the caller has set. Loads no model. */
@@ -423,6 +468,65 @@ SR_API SR_MUST_CHECK sr_status sr_router_info(sr_router *router, sr_info *info, 
 /* Checks the whole database: its pages, keys, every vector's length and values, and the files of
  * the loaded model against their stored digests. SR_ERR_FORMAT with the first fault found. */
 SR_API SR_MUST_CHECK sr_status sr_router_verify(sr_router *router, sr_error *error);
+
+/* ---- Fitting --------------------------------------------------------------------------------- */
+
+typedef struct sr_fit_options {
+    size_t size;
+    /* Labelled texts beside the table's own, which thresholds and calibration are fitted to; they
+     * are not stored. Of each its route's name; length 0: it belongs to none. */
+    const sr_str *texts;
+    const sr_str *routes;
+    size_t count;
+    /* What automatic thresholds aim at: at most this share of out-of-scope texts accepted, at least
+     * this share of the accepted texts right. 0: as at the last fit; negative, or where no fit was
+     * told: as many right answers as possible, rejections included. */
+    double max_oos_accepted;
+    double min_precision;
+    /* One route that the targets are for: fitted to it, they become its threshold, of the kind
+     * SR_THRESHOLD_CONFIDENCE. NULL: all that are SR_THRESHOLD_AUTO. */
+    const sr_str *route;
+    sr_progress_fn *progress; /* in parts of a thousand */
+    void *progress_user;
+} sr_fit_options;
+
+/* A route whose threshold costs right answers. */
+typedef struct sr_fit_warning {
+    sr_str route;
+    sr_threshold threshold;
+    uint64_t texts;       /* held-out texts of the route that are decided rightly without it */
+    uint64_t turned_down; /* of these, by the threshold */
+} sr_fit_warning;
+
+/* What a fit found out about itself on texts that it had held out. Shares from 0 to 1; NaN where
+ * there was nothing to measure. Accuracies are of texts that have a route, without rejection. */
+typedef struct sr_fit_report {
+    sr_fit_kind kind;  /* never SR_FIT_NONE */
+    uint64_t revision; /* of the table that was fitted */
+    uint64_t routes, utterances, oos_examples, labelled;
+    double neighbours_accuracy, slow_accuracy, fast_accuracy, auto_accuracy;
+    double fast_share;              /* of texts that the fast path answers */
+    double oos_auroc, ece;          /* ece: expected calibration error */
+    double auto_threshold;          /* on confidence */
+    double oos_accepted, precision; /* at that threshold */
+    double seconds;
+    double route_threshold; /* given to the option `route`, on confidence; NaN without one */
+    const sr_fit_warning *warnings;
+    size_t warning_count;
+} sr_fit_report;
+
+/* Learns from the table: heads, calibration, automatic thresholds and the fast path, on a copy, while
+ * decisions and changes go on; then puts them in place at once and stores them. Routes that changed
+ * meanwhile, or change later, are decided by their neighbours until the next fit. Too small a table
+ * is no failure: neighbours go on deciding. `options` may be NULL; `report`, NULL or a place for one,
+ * is released by sr_fit_report_free(). Fails with SR_ERR_INVALID (a labelled text's route is not
+ * there), SR_ERR_NOT_FOUND (the option `route` is not there, or the fast model named at the
+ * opening), SR_ERR_UNSUPPORTED (no threshold of the option `route` meets its target),
+ * SR_ERR_READ_ONLY or SR_ERR_CANCELLED, and leaves the fit before in place. Only one call fits at a
+ * time; others wait. */
+SR_API SR_MUST_CHECK sr_status sr_fit(sr_router *router, const sr_fit_options *options,
+                                      sr_fit_report **report, sr_error *error);
+SR_API void sr_fit_report_free(sr_fit_report **report);
 
 /* ---- Decisions ------------------------------------------------------------------------------- */
 
@@ -448,7 +552,11 @@ SR_API const char *sr_path_name(sr_path path);
 
 typedef struct sr_decide_options {
     size_t size;
-    sr_path path;  /* SR_PATH_FAST is SR_ERR_UNSUPPORTED until the table has a fast path */
+    /* SR_PATH_FAST: the fast path alone, however unsure it is; it knows no cosines, so a route with
+     * a cosine threshold is never accepted and the margin not looked at. SR_ERR_UNSUPPORTED until a
+     * fit has made it. SR_PATH_AUTO: the fast path where it is sure, and the slow one otherwise;
+     * always the slow one while routes are pending (see sr_info) or with a margin. */
+    sr_path path;
     int top_k;     /* candidates per decision; 0: 3; -1: none; at most 1000 */
     int no_reject; /* 1: the best route, whatever thresholds and margin say */
 } sr_decide_options;
@@ -456,12 +564,12 @@ typedef struct sr_decide_options {
 typedef struct sr_candidate {
     sr_str route;
     double confidence;
-    double score;     /* cosine of the route's best utterance */
-    sr_str utterance; /* that utterance */
+    double score;     /* cosine of the route's best utterance; NaN by the fast path */
+    sr_str utterance; /* that utterance; by the fast path, the best by its own vectors */
 } sr_candidate;
 
-/* Numbers that do not exist are NaN: score, confidence and margin of an empty table or text, margin
- * where there is one route. */
+/* Numbers that do not exist are NaN: score, confidence and margin of an empty table or text, score
+ * and margin by the fast path, margin where there is one route. */
 typedef struct sr_decision {
     sr_str text; /* as decided: what was not UTF-8 is replaced */
     sr_outcome status;
@@ -469,12 +577,14 @@ typedef struct sr_decision {
     sr_str route;      /* length 0 when status is SR_NONE */
     double confidence; /* 0 to 1: that the best candidate is right, given when rejected too */
     double score;      /* cosine of the best utterance, -1 to 1 */
-    double margin;     /* the best route's score less the second's */
+    double margin;     /* the score less the best of the other routes'; below 0 where the heads
+                          prefer another route than the nearest */
     sr_path path;      /* never SR_PATH_AUTO */
     int truncated;     /* 1: the text was longer than the model reads */
     uint64_t revision; /* of the table that decided */
     const sr_candidate *candidates; /* best first */
     size_t candidate_count;
+    int fitted; /* 1: trained heads decided; 0: the nearest neighbour */
 } sr_decision;
 
 typedef struct sr_decisions sr_decisions; /* opaque; holds all that its decisions point to */
