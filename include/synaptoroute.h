@@ -428,6 +428,14 @@ SR_API const sr_route_view *sr_table_route(const sr_table *table,
 /* The out-of-scope examples of a table that was read whole, in the order of their adding; NULL
  * where their texts were not asked for. `count` takes their number. */
 SR_API const sr_str *sr_table_oos(const sr_table *table, size_t *count);
+/* Writes the vectors of a table that was read whole with its texts: one row of
+ * sr_encoder_dimension() floats (`dimension` of sr_info) for each utterance, routes and utterances in the
+ * table's order, then one for each out-of-scope example; each row has length 1. `out` is the caller's,
+ * with room for `capacity` floats; with NULL, only the model is loaded, so that sr_router_info() can
+ * tell the dimension. Stored vectors are copied; where the router's table has changed since, the
+ * texts are encoded. SR_ERR_INVALID when texts were not asked for, or too little room. */
+SR_API SR_MUST_CHECK sr_status sr_table_vectors(sr_router *router, const sr_table *table, float *out,
+                                                size_t capacity, sr_error *error);
 SR_API void sr_table_free(sr_table **table);
 
 typedef enum sr_fit_kind {
