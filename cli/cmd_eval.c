@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 #define LATENCY_SAMPLES 200
 
@@ -54,23 +55,22 @@ static sr_str label_name(const sri_eval *eval, int32_t label, const char *none) 
 }
 
 static bool put_prediction(sri_buffer *out, const sri_eval *eval, size_t i, const char *oos_label) {
-    const sri_verdict *verdict = &eval->verdicts[i];
-    bool matched = verdict->predicted != SRI_EVAL_NONE;
+    const sri_eval_row *row = &eval->rows[i];
     return sri_append_csv(out, eval->cases[i].text) && sri_buffer_append(out, ",", 1) &&
-           sri_append_csv(out, label_name(eval, verdict->expected, oos_label)) &&
+           sri_append_csv(out, label_name(eval, row->expected, oos_label)) &&
            sri_buffer_append(out, ",", 1) &&
-           sri_append_csv(out, label_name(eval, verdict->predicted, "")) &&
-           sri_buffer_format(out, ",%s,%s", sr_outcome_name(matched ? SR_MATCHED : SR_NONE),
-                             sr_reason_name(eval->reasons[i])) &&
-           put_csv_number(out, verdict->confidence) && put_csv_number(out, verdict->score) &&
-           put_csv_number(out, verdict->margin) &&
-           sri_buffer_append_str(out, sri_verdict_right(verdict) ? ",1\n" : ",0\n");
+           sri_append_csv(out, label_name(eval, row->predicted, "")) &&
+           sri_buffer_append(out, ",", 1) && sri_append_csv(out, label_name(eval, row->best, "")) &&
+           put_csv_number(out, row->confidence) && put_csv_number(out, row->score) &&
+           put_csv_number(out, row->margin) &&
+           sri_buffer_format(out, ",%s,%s,%d\n", sr_reason_name(row->reason),
+                             sr_path_name(row->path), sri_eval_right(row));
 }
 
 static sr_status write_predictions(const sri_eval *eval, const char *oos_label, sri_outfile *file,
                                    sr_error *error) {
     static const char header[] =
-        "text,expected,predicted,status,reason,confidence,score,margin,right\n";
+        "text,expected,predicted,best,confidence,score,margin,reason,path,right\n";
     sri_buffer line = {0};
     sr_status code = sri_outfile_write(file, header, strlen(header), error);
     for (size_t i = 0; code == SR_OK && i < eval->n; i++) {
@@ -88,7 +88,23 @@ static sr_status write_html(const cli_state *cli, const sri_eval *eval, sr_route
     sr_info info = {.size = sizeof info};
     sr_status code = sr_router_info(router, &info, error);
     if (code != SR_OK) return code;
-    sri_report_info about = {settings->title, cli_database(cli), info.model, info.version};
+    char date[64] = "";
+    time_t now = time(NULL);
+    struct tm utc;
+    if (gmtime_r(&now, &utc) != NULL) strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", &utc);
+    sri_report_info about = {.title = settings->title,
+                             .database = cli_database(cli),
+                             .revision = info.revision,
+                             .routes = info.routes,
+                             .utterances = info.utterances,
+                             .model = info.model,
+                             .fingerprint = info.fingerprint,
+                             .version = info.version,
+                             .cpu = info.cpu,
+                             .date = date,
+                             .path = sr_path_name(settings->decide.path),
+                             .margin = cli->margin,
+                             .no_reject = settings->decide.no_reject != 0};
     sri_buffer page = {0};
     code = sri_eval_append_html(eval, &about, &page)
                ? sri_outfile_write(file, page.data, page.len, error)

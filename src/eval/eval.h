@@ -12,14 +12,15 @@
 #define SRI_EVAL_BINS 15
 
 /* One decided text. Labels are numbers from 0; SRI_EVAL_NONE is "belongs nowhere". */
-typedef struct sri_verdict {
+typedef struct sri_eval_row {
     int32_t expected;  /* SRI_EVAL_NONE: out of scope */
     int32_t predicted; /* SRI_EVAL_NONE: rejected */
     int32_t best;      /* the best candidate, accepted or not; SRI_EVAL_NONE: there was none */
     bool in_top3;      /* `expected` is among the best three candidates */
-    bool fast;         /* the fast path answered */
+    sr_reason reason;
+    sr_path path;                     /* that answered */
     double score, confidence, margin; /* NaN where there is none */
-} sri_verdict;
+} sri_eval_row;
 
 /* Of one label (the last one stands for "out of scope"). */
 typedef struct sri_label_figures {
@@ -29,8 +30,15 @@ typedef struct sri_label_figures {
 
 typedef struct sri_bin {
     size_t count, right;
-    double confidence; /* sum */
+    size_t out_of_scope; /* of `count` */
+    double confidence;   /* sum */
 } sri_bin;
+
+/* What accepting from a confidence on would do: shares of the in-scope and of the out-of-scope texts. */
+typedef struct sri_roc_point {
+    double confidence;
+    double in_scope, out_of_scope; /* accepted */
+} sri_roc_point;
 
 /* Shares from 0 to 1; NaN where there is nothing to measure.
  *   accuracy           right: the expected route, or a rejection of an out-of-scope text
@@ -38,8 +46,10 @@ typedef struct sri_bin {
  *   top3               in-scope texts whose route is among the three best candidates
  *   macro_f1           mean F1 of the labels that occur in the texts, "out of scope" being one
  *   oos_recall         out-of-scope texts that were rejected
- *   oos_auroc          chance that an in-scope text scores higher than an out-of-scope one
- *   fpr95              out-of-scope texts that score at least what 95 % of the in-scope texts reach
+ *   oos_auroc          chance that an in-scope text has more confidence than an out-of-scope one. The
+ *                      confidence is that of the best candidate, which both paths give; it counts as 0
+ *                      where there is no candidate
+ *   fpr95              out-of-scope texts whose confidence is at least what 95 % of the in-scope texts reach
  *   ece                expected calibration error: 15 bins over the confidence that the best candidate
  *                      is right (it never is for an out-of-scope text)
  *   fast_share         texts that the fast path answered */
@@ -47,15 +57,22 @@ typedef struct sri_figures {
     size_t n, in_scope, out_of_scope;
     double accuracy, in_scope_accuracy, top3, macro_f1;
     double oos_recall, oos_auroc, fpr95, ece, fast_share;
-    sri_bin bins[SRI_EVAL_BINS];
+    sri_bin bins[SRI_EVAL_BINS]; /* bin i: confidences above i / 15, up to (i + 1) / 15 */
+    sri_roc_point
+        *roc; /* by descending confidence, from the first that accepts anything; points on a
+                           straight line between others are left out. NULL without both kinds of texts */
+    size_t roc_count;
     sri_label_figures *labels; /* label_count + 1 */
     size_t label_count;
 } sri_figures;
 
-bool sri_verdict_right(const sri_verdict *verdict);
+bool sri_eval_right(const sri_eval_row *row);
 
-/* Labels in `verdicts` are below `label_count`. */
-SR_MUST_CHECK sr_status sri_figures_of(const sri_verdict *verdicts, size_t n, size_t label_count,
+/* The bin of a confidence. */
+size_t sri_eval_bin(double confidence);
+
+/* Labels in `rows` are below `label_count`. */
+SR_MUST_CHECK sr_status sri_figures_of(const sri_eval_row *rows, size_t n, size_t label_count,
                                        sri_figures *figures, sr_error *error);
 void sri_figures_free(sri_figures *figures);
 
@@ -86,8 +103,7 @@ typedef struct sri_failure {
 typedef struct sri_eval {
     const sri_case *cases; /* the caller's */
     size_t n;
-    sri_verdict *verdicts;
-    sr_reason *reasons;
+    sri_eval_row *rows;
     sr_str *
         labels; /* first those expected, in the order of their first mention, then others predicted */
     size_t label_count, label_capacity;
@@ -112,11 +128,19 @@ void sri_eval_free(sri_eval *eval);
 bool sri_eval_append_json(const sri_eval *eval, sri_buffer *out);
 
 typedef struct sri_report_info {
-    const char *title; /* the file of labelled texts */
-    const char *database, *model, *version;
+    const char *title;    /* the file of labelled texts */
+    const char *database; /* and what it held */
+    uint64_t revision, routes, utterances;
+    const char *model, *fingerprint, *version, *cpu;
+    const char *date; /* of the run, as it is to be shown */
+    const char *path; /* asked for: auto, fast or slow */
+    double margin;    /* asked for */
+    bool no_reject;
 } sri_report_info;
 
-/* Appends a page of HTML that needs no other file: figures, routes, confusions, reliability, failures. */
+/* Appends a page of HTML that needs no other file and no network: figures, what thresholds would do, routes,
+ * confusions, reliability, confidences, out-of-scope curve and failures. Every text in it is escaped, and a
+ * policy in the page keeps any script but its own from running. */
 bool sri_eval_append_html(const sri_eval *eval, const sri_report_info *info, sri_buffer *out);
 
 #endif

@@ -11,9 +11,7 @@ static double share(size_t part, size_t whole) {
     return whole == 0 ? NAN : (double)part / (double)whole;
 }
 
-bool sri_verdict_right(const sri_verdict *verdict) {
-    return verdict->predicted == verdict->expected;
-}
+bool sri_eval_right(const sri_eval_row *row) { return row->predicted == row->expected; }
 
 double sri_percentile(const double *sorted, size_t n, double p) {
     if (n == 0) return NAN;
@@ -31,15 +29,15 @@ static void finish_label(sri_label_figures *label) {
     label->f1 = share(2 * label->right, label->expected + label->predicted);
 }
 
-static void count_labels(const sri_verdict *verdicts, size_t n, sri_figures *figures) {
+static void count_labels(const sri_eval_row *rows, size_t n, sri_figures *figures) {
     sri_label_figures *none = &figures->labels[figures->label_count];
     for (size_t i = 0; i < n; i++) {
-        const sri_verdict *v = &verdicts[i];
+        const sri_eval_row *v = &rows[i];
         sri_label_figures *expected = v->expected < 0 ? none : &figures->labels[v->expected];
         sri_label_figures *predicted = v->predicted < 0 ? none : &figures->labels[v->predicted];
         expected->expected++;
         predicted->predicted++;
-        expected->right += sri_verdict_right(v);
+        expected->right += sri_eval_right(v);
     }
     double sum = 0;
     size_t occurring = 0;
@@ -55,69 +53,102 @@ static void count_labels(const sri_verdict *verdicts, size_t n, sri_figures *fig
 /* ---- Out of scope ------------------------------------------------------------------------------ */
 
 typedef struct scored {
-    double score;
+    double confidence;
     bool in_scope;
 } scored;
 
-static int by_score_descending(const void *left, const void *right) {
+static int by_confidence_descending(const void *left, const void *right) {
     const scored *a = left, *b = right;
-    return (a->score < b->score) - (a->score > b->score);
+    return (a->confidence < b->confidence) - (a->confidence > b->confidence);
 }
 
-/* Walks groups of equal scores from the top; in a group, order is chance. */
-static void rank_scores(const scored *sorted, size_t n, sri_figures *figures) {
+/* Texts accepted so far, from the most confident on. */
+typedef struct passed {
+    size_t in_scope, out_of_scope;
+    double confidence;
+} passed;
+
+/* Whether `b` is on the straight line from `a` to `c`, in counts. */
+static bool on_line(const passed *a, const passed *b, const passed *c) {
+    size_t x = b->out_of_scope - a->out_of_scope, y = b->in_scope - a->in_scope;
+    size_t u = c->out_of_scope - a->out_of_scope, v = c->in_scope - a->in_scope;
+    return (double)x * (double)v == (double)u * (double)y;
+}
+
+static void add_point(sri_figures *figures, const passed *at) {
+    double in = (double)figures->in_scope, out = (double)figures->out_of_scope;
+    figures->roc[figures->roc_count++] =
+        (sri_roc_point){at->confidence, (double)at->in_scope / in, (double)at->out_of_scope / out};
+}
+
+/* Walks groups of equal confidences from the top; in a group, order is chance. */
+static void rank_texts(const scored *sorted, size_t n, sri_figures *figures) {
     size_t positives = figures->in_scope, negatives = figures->out_of_scope;
-    size_t passed_in = 0, passed_out = 0;
+    passed kept = {0}, last = {0};
     double area = 0;
     bool reached = false;
     for (size_t i = 0; i < n;) {
-        size_t in = 0, out = 0, j = i;
-        for (; j < n && !(sorted[j].score < sorted[i].score); j++) {
-            in += sorted[j].in_scope;
-            out += !sorted[j].in_scope;
+        passed now = last;
+        size_t j = i;
+        now.confidence = sorted[i].confidence;
+        for (; j < n && !(sorted[j].confidence < sorted[i].confidence); j++) {
+            now.in_scope += sorted[j].in_scope;
+            now.out_of_scope += !sorted[j].in_scope;
         }
-        area += (double)out * ((double)passed_in + (double)in / 2);
-        passed_in += in;
-        passed_out += out;
+        area += (double)(now.out_of_scope - last.out_of_scope) *
+                ((double)last.in_scope + (double)(now.in_scope - last.in_scope) / 2);
         /* In integers: 0.95 is not exact in binary. */
-        if (!reached && passed_in * 100 >= positives * 95) {
-            figures->fpr95 = share(passed_out, negatives);
+        if (!reached && now.in_scope * 100 >= positives * 95) {
+            figures->fpr95 = share(now.out_of_scope, negatives);
             reached = true;
         }
+        if (i > 0 && !on_line(&kept, &last, &now)) {
+            add_point(figures, &last);
+            kept = last;
+        }
+        last = now;
         i = j;
     }
+    add_point(figures, &last);
     figures->oos_auroc = area / ((double)positives * (double)negatives);
 }
 
-static bool measure_scores(const sri_verdict *verdicts, size_t n, sri_figures *figures) {
+static bool measure_scope(const sri_eval_row *rows, size_t n, sri_figures *figures) {
     figures->oos_auroc = figures->fpr95 = NAN;
     if (figures->in_scope == 0 || figures->out_of_scope == 0) return true;
     scored *all = sri_alloc_array(n, sizeof *all);
-    if (all == NULL) return false;
-    for (size_t i = 0; i < n; i++) {
-        double score = isnan(verdicts[i].score) ? -INFINITY : verdicts[i].score;
-        all[i] = (scored){score, verdicts[i].expected != SRI_EVAL_NONE};
+    figures->roc = sri_alloc_array(n, sizeof *figures->roc);
+    bool enough = all != NULL && figures->roc != NULL;
+    for (size_t i = 0; enough && i < n; i++) {
+        bool none = rows[i].best == SRI_EVAL_NONE || isnan(rows[i].confidence);
+        all[i] = (scored){none ? 0 : rows[i].confidence, rows[i].expected != SRI_EVAL_NONE};
     }
-    qsort(all, n, sizeof *all, by_score_descending);
-    rank_scores(all, n, figures);
+    if (enough) {
+        qsort(all, n, sizeof *all, by_confidence_descending);
+        rank_texts(all, n, figures);
+    }
     sri_free(all);
-    return true;
+    return enough;
 }
 
 /* ---- Calibration ------------------------------------------------------------------------------- */
 
-static void fill_bins(const sri_verdict *verdicts, size_t n, sri_figures *figures) {
+/* Bins are closed above, as is usual: (0, 1/15], (1/15, 2/15], ... */
+size_t sri_eval_bin(double confidence) {
+    int bin = (int)ceil(fmin(fmax(confidence, 0), 1) * SRI_EVAL_BINS) - 1;
+    return bin < 0 ? 0 : (size_t)bin;
+}
+
+static void fill_bins(const sri_eval_row *rows, size_t n, sri_figures *figures) {
     size_t counted = 0;
     for (size_t i = 0; i < n; i++) {
-        double confidence = verdicts[i].confidence;
-        if (isnan(confidence) || verdicts[i].best == SRI_EVAL_NONE) continue;
-        confidence = fmin(fmax(confidence, 0), 1);
-        /* Bins are closed above, as is usual: (0, 1/15], (1/15, 2/15], ... */
-        int bin = (int)ceil(confidence * SRI_EVAL_BINS) - 1;
-        sri_bin *into = &figures->bins[bin < 0 ? 0 : bin];
+        double confidence = rows[i].confidence;
+        if (isnan(confidence) || rows[i].best == SRI_EVAL_NONE) continue;
+        sri_bin *into = &figures->bins[sri_eval_bin(confidence)];
         into->count++;
-        into->right += verdicts[i].best == verdicts[i].expected;
-        into->confidence += confidence;
+        into->right += rows[i].best == rows[i].expected;
+        into->out_of_scope += rows[i].expected == SRI_EVAL_NONE;
+        into->confidence += fmin(fmax(confidence, 0), 1);
         counted++;
     }
     figures->ece = counted == 0 ? NAN : 0;
@@ -128,17 +159,17 @@ static void fill_bins(const sri_verdict *verdicts, size_t n, sri_figures *figure
 
 /* ---- All --------------------------------------------------------------------------------------- */
 
-static void count_verdicts(const sri_verdict *verdicts, size_t n, sri_figures *figures) {
+static void count_rows(const sri_eval_row *rows, size_t n, sri_figures *figures) {
     size_t right = 0, right_in_scope = 0, top3 = 0, rejected = 0, fast = 0;
     for (size_t i = 0; i < n; i++) {
-        const sri_verdict *v = &verdicts[i];
+        const sri_eval_row *v = &rows[i];
         bool in_scope = v->expected != SRI_EVAL_NONE;
         figures->in_scope += in_scope;
-        right += sri_verdict_right(v);
-        right_in_scope += in_scope && sri_verdict_right(v);
+        right += sri_eval_right(v);
+        right_in_scope += in_scope && sri_eval_right(v);
         top3 += in_scope && v->in_top3;
         rejected += !in_scope && v->predicted == SRI_EVAL_NONE;
-        fast += v->fast;
+        fast += v->path == SR_PATH_FAST;
     }
     figures->out_of_scope = n - figures->in_scope;
     figures->accuracy = share(right, n);
@@ -148,20 +179,21 @@ static void count_verdicts(const sri_verdict *verdicts, size_t n, sri_figures *f
     figures->fast_share = share(fast, n);
 }
 
-sr_status sri_figures_of(const sri_verdict *verdicts, size_t n, size_t label_count,
+sr_status sri_figures_of(const sri_eval_row *rows, size_t n, size_t label_count,
                          sri_figures *figures, sr_error *error) {
     *figures = (sri_figures){.n = n, .label_count = label_count};
     figures->labels = sri_alloc_zero(label_count + 1, sizeof(sri_label_figures));
     if (figures->labels == NULL) return sri_fail_memory(error);
-    count_verdicts(verdicts, n, figures);
-    count_labels(verdicts, n, figures);
-    fill_bins(verdicts, n, figures);
-    if (measure_scores(verdicts, n, figures)) return SR_OK;
+    count_rows(rows, n, figures);
+    count_labels(rows, n, figures);
+    fill_bins(rows, n, figures);
+    if (measure_scope(rows, n, figures)) return SR_OK;
     sri_figures_free(figures);
     return sri_fail_memory(error);
 }
 
 void sri_figures_free(sri_figures *figures) {
     sri_free(figures->labels);
+    sri_free(figures->roc);
     *figures = (sri_figures){0};
 }

@@ -51,23 +51,22 @@ static bool keep_failure(sri_eval *eval, size_t index, const sr_decision *decisi
 }
 
 static bool keep_decision(sri_eval *eval, size_t index, const sr_decision *decision) {
-    sri_verdict *verdict = &eval->verdicts[index];
+    sri_eval_row *row = &eval->rows[index];
     sr_str expected = eval->cases[index].expected;
-    verdict->predicted = verdict->best = SRI_EVAL_NONE;
-    if (decision->status == SR_MATCHED && !label_of(eval, decision->route, &verdict->predicted))
+    row->predicted = row->best = SRI_EVAL_NONE;
+    if (decision->status == SR_MATCHED && !label_of(eval, decision->route, &row->predicted))
         return false;
-    if (decision->candidate_count > 0 &&
-        !label_of(eval, decision->candidates[0].route, &verdict->best))
+    if (decision->candidate_count > 0 && !label_of(eval, decision->candidates[0].route, &row->best))
         return false;
     for (size_t i = 0; i < SRI_MIN(decision->candidate_count, 3); i++)
         if (expected.len > 0 && sri_str_equal(decision->candidates[i].route, expected))
-            verdict->in_top3 = true;
-    verdict->fast = decision->path == SR_PATH_FAST;
-    verdict->score = decision->score;
-    verdict->confidence = decision->confidence;
-    verdict->margin = decision->margin;
-    eval->reasons[index] = decision->reason;
-    return sri_verdict_right(verdict) || keep_failure(eval, index, decision);
+            row->in_top3 = true;
+    row->reason = decision->reason;
+    row->path = decision->path;
+    row->score = decision->score;
+    row->confidence = decision->confidence;
+    row->margin = decision->margin;
+    return sri_eval_right(row) || keep_failure(eval, index, decision);
 }
 
 static sr_status decide_batch(sr_router *router, sri_eval *eval, size_t start, size_t n,
@@ -143,13 +142,12 @@ static sr_status measure_latency(sr_router *router, sri_eval *eval, const sri_ev
 /* ---- All --------------------------------------------------------------------------------------- */
 
 static sr_status prepare(sri_eval *eval, sr_error *error) {
-    eval->verdicts = sri_alloc_zero(eval->n, sizeof(sri_verdict));
-    eval->reasons = sri_alloc_zero(eval->n, sizeof(sr_reason));
-    if (eval->verdicts == NULL || eval->reasons == NULL) return sri_fail_memory(error);
+    eval->rows = sri_alloc_zero(eval->n, sizeof(sri_eval_row));
+    if (eval->rows == NULL) return sri_fail_memory(error);
     for (size_t i = 0; i < eval->n; i++) {
-        eval->verdicts[i].expected = SRI_EVAL_NONE;
+        eval->rows[i].expected = SRI_EVAL_NONE;
         if (eval->cases[i].expected.len > 0 &&
-            !label_of(eval, eval->cases[i].expected, &eval->verdicts[i].expected))
+            !label_of(eval, eval->cases[i].expected, &eval->rows[i].expected))
             return sri_fail_memory(error);
     }
     return SR_OK;
@@ -162,15 +160,14 @@ sr_status sri_eval_run(sr_router *router, const sri_case *cases, size_t n,
     if (code == SR_OK) code = decide_all(router, eval, options, error);
     if (code == SR_OK) code = measure_latency(router, eval, options, error);
     if (code == SR_OK)
-        code = sri_figures_of(eval->verdicts, n, eval->label_count, &eval->figures, error);
+        code = sri_figures_of(eval->rows, n, eval->label_count, &eval->figures, error);
     if (code != SR_OK) sri_eval_free(eval);
     return code;
 }
 
 void sri_eval_free(sri_eval *eval) {
     sri_figures_free(&eval->figures);
-    sri_free(eval->verdicts);
-    sri_free(eval->reasons);
+    sri_free(eval->rows);
     sri_free(eval->labels);
     sri_free(eval->failures);
     sri_map_free(&eval->label_index);

@@ -1,7 +1,12 @@
 """eval: figures, report and predictions."""
 
+import base64
 import csv
+import hashlib
+import html.parser
 import json
+import math
+import re
 
 import pytest
 
@@ -43,16 +48,42 @@ def test_figures_agree_with_the_predictions(cases):
     figures = cases.run("eval", "cases.csv", "--json", "--predictions", "p.csv").json()[0]
     with open(cases.directory / "p.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["text", "expected", "predicted", "status", "reason", "confidence", "score", "margin", "right"]
+    assert list(rows[0]) == ["text", "expected", "predicted", "best", "confidence", "score", "margin", "reason", "path",
+                             "right"]
+    assert {row["path"] for row in rows} <= {"slow", "fast"}
     assert [row["text"] for row in rows] == [row["text"] for row in csv.DictReader(CASES.splitlines())]
     right = [(row["predicted"] or "oos") == row["expected"] for row in rows]
     assert right == [row["right"] == "1" for row in rows]
     assert figures["accuracy"] == pytest.approx(sum(right) / 9, abs=1e-6)
-    rejected = [row["status"] == "none" for row in rows if row["expected"] == "oos"]
+    rejected = [row["predicted"] == "" for row in rows if row["expected"] == "oos"]
+    for row in rows:
+        assert (row["reason"] == "matched") == (row["predicted"] != "")
+        assert row["predicted"] in ("", row["best"])
     assert figures["oos_recall"] == pytest.approx(sum(rejected) / 2, abs=1e-6)
     decisions = cases.run("route", "-", "--json", stdin="\n".join(r["text"] for r in rows)).json()
     assert [d["route"] or "" for d in decisions] == [row["predicted"] for row in rows]
-    assert [d["score"] for d in decisions] == pytest.approx([float(row["score"]) for row in rows], abs=1e-6)
+    assert [d["candidates"][0]["route"] for d in decisions] == [row["best"] for row in rows]
+    for name in ("confidence", "score", "margin"):
+        for decision, row in zip(decisions, rows, strict=True):
+            assert (decision[name] is None) == (row[name] == ""), name
+            assert decision[name] is None or decision[name] == pytest.approx(float(row[name]), abs=1e-6)
+
+
+def test_scope_figures_are_those_of_the_confidences(cases):
+    figures = cases.run("eval", "cases.csv", "--json", "--predictions", "p.csv").json()[0]
+    with open(cases.directory / "p.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    of = {scope: [float(r["confidence"]) for r in rows if (r["expected"] == "oos") == (scope == "out")]
+          for scope in ("in", "out")}
+    pairs = [(a > b) + (a == b) / 2 for a in of["in"] for b in of["out"]]
+    assert figures["oos_auroc"] == pytest.approx(sum(pairs) / len(pairs), abs=1e-6)
+    bins = {}
+    for row in rows:
+        confidence = float(row["confidence"])
+        one = bins.setdefault(max(math.ceil(confidence * 15) - 1, 0), [0, 0.0])
+        one[0] += row["best"] == row["expected"]
+        one[1] += confidence
+    assert figures["ece"] == pytest.approx(sum(abs(r - c) for r, c in bins.values()) / len(rows), abs=1e-6)
 
 
 def test_nothing_to_measure_is_null(support):
@@ -97,15 +128,162 @@ def test_unknown_labels_are_warned_of(cases):
     assert cases.run("eval", "unknown.csv", "--quiet").err == ""
 
 
-def test_the_report_is_one_page_without_network(cases):
-    cases.write("cases.csv", CASES + '"<script>alert(1)</script>",refund\n')
-    cases.run("eval", "cases.csv", "--html", "report.html")
-    page = (cases.directory / "report.html").read_text(encoding="utf-8")
-    for part in ("Figures", "Reliability", "Routes, worst first", "Confusion matrix", "Failures", "<svg"):
-        assert part in page
-    assert "&lt;script&gt;alert(1)" in page
-    for outside in ("http:", "https:", "<script", "<link", "@import", "src="):
-        assert outside not in page
+# ---- The report -------------------------------------------------------------------------------------------------
+
+VOID = {"meta", "input", "br", "link", "img"}
+OPTIONAL = {"td", "th", "tr", "dt", "dd", "tbody", "thead"}  # end tags that HTML lets be left out
+
+
+class Page(html.parser.HTMLParser):
+    """Tags with their attributes, tables as lists of rows of texts, and figures; fails where tags do not nest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.tables, self.figures, self.terms = [], [], {}, {}, []
+        self.rows, self.cell, self.script, self.text = None, None, "", ""
+        self.feed(text)
+        self.close()
+        assert [t for t in self.open if t not in OPTIONAL] == []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append((tag, attributes))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.rows = self.tables.setdefault(attributes.get("id"), [])
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.cell = attributes
+        elif tag == "dt":
+            self.terms.append("")
+        elif tag == "data":
+            self.figures[self.terms[-1]] = attributes["value"]
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        while self.open[-1] != tag:
+            assert self.open.pop() in OPTIONAL, (tag, self.open)
+        self.open.pop()
+        if tag == "table":
+            self.rows = None
+
+    def handle_data(self, data):
+        self.text += data
+        if self.open[-1:] == ["script"]:
+            self.script += data
+        elif self.rows is not None and self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+        elif self.open[-1:] == ["dt"]:
+            self.terms[-1] += data
+
+    def attributes(self, tag, **wanted):
+        return [a for t, a in self.tags if t == tag and all(a.get(k) == v for k, v in wanted.items())]
+
+
+@pytest.fixture
+def report(cases):
+    cases.write("cases.csv", CASES + '"<script>alert(1)</script> & ""it""",refund\nsend me a pizza,track_order\n')
+    cases.run("add", "refund", "--confidence", "0.6")
+    figures = cases.run("eval", "cases.csv", "--json", "--html", "report.html", "--predictions", "p.csv").json()[0]
+    with open(cases.directory / "p.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return Page((cases.directory / "report.html").read_text(encoding="utf-8")), figures, rows
+
+
+def test_the_report_is_one_page_without_network(cases, report):
+    page, _, _ = report
+    text = (cases.directory / "report.html").read_text(encoding="utf-8")
+    for outside in ("http:", "https:", "<link", "@import", "src=", "url(", "javascript:"):
+        assert outside not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;it&quot;" in text
+    assert len(page.attributes("script")) == 1 and "alert" not in page.script
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    policy = page.attributes("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
+    digest = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy and "default-src 'none'" in policy
+
+
+def test_the_report_says_what_was_measured(report):
+    page, figures, rows = report
+    for part in ("synaptoroute.db", "bge-small-en-v1.5", "path auto", "synaptoroute 0.", "UTC", "11, 2 of them out of scope"):
+        assert part in page.text, part
+    for name, member in (("Accuracy", "accuracy"), ("In-scope accuracy", "in_scope_accuracy"), ("Top 3", "top3"),
+                         ("Macro F1", "macro_f1"), ("Out-of-scope recall", "oos_recall"), ("FPR at 95 %", "fpr95"),
+                         ("Out-of-scope AUROC", "oos_auroc"), ("Calibration error", "ece"), ("Fast path", "fast_share")):
+        assert float(page.figures[name]) == pytest.approx(figures[member], abs=1e-6), name
+
+
+def test_the_report_lists_every_route_and_failure(report):
+    page, _, rows = report
+    routes = {row[0]: row for row in page.tables["labels"][1:]}
+    for name in {row["expected"] for row in rows}:
+        mine = [row for row in rows if row["expected"] == name]
+        answered = [row for row in rows if (row["predicted"] or "oos") == name]
+        right = sum(row["right"] == "1" for row in mine)
+        shown = routes["(none)" if name == "oos" else name]
+        assert shown[1:4] == [str(len(mine)), str(len(answered)), str(right)]
+        assert shown[5] == f"{100 * right / len(mine):.1f}\u202f%"
+    wrong = sorted((row for row in rows if row["right"] == "0"), key=lambda row: -float(row["confidence"]))
+    failing = page.tables["failing"][1:]
+    assert wrong and [row[1] for row in failing] == [row["text"] for row in wrong]
+    for shown, row in zip(failing, wrong, strict=True):
+        assert shown[2] == row["expected"].replace("oos", "(none)")
+        assert shown[3:5] == [row["predicted"] or "(none)", row["reason"]]
+        for text, name in zip(shown[5:8], ("confidence", "score", "margin"), strict=True):
+            assert text == "\u2013" if row[name] == "" else float(text) == pytest.approx(float(row[name]), abs=6e-4)
+        assert shown[8] == row["path"]
+        assert row["best"] in shown[9]
+    pairs = {}
+    for row in wrong:
+        key = (row["expected"].replace("oos", "(none)"), row["predicted"] or "(none)")
+        pairs[key] = pairs.get(key, 0) + 1
+    assert {(row[0], row[1]): int(row[2]) for row in page.tables["pairs"][1:]} == pairs
+
+
+def test_the_drawings_show_the_predictions(report):
+    page, figures, rows = report
+    right = sum(row["best"] == row["expected"] for row in rows)
+    numbers = page.tables["bins"][1:]
+    assert sum(int(row[1]) for row in numbers) == len(rows)
+    assert sum(round(int(row[1]) * float(row[3])) for row in numbers) == right
+    line = page.attributes("polyline")[0]["points"].split()
+    points = [tuple(map(float, point.split(","))) for point in line]
+    assert points[0] == (44, 312) and points[-1] == (344, 12)
+    assert all(a[0] <= b[0] and a[1] >= b[1] for a, b in zip(points, points[1:]))
+    area = sum((b[0] - a[0]) * (624 - a[1] - b[1]) / 2 for a, b in zip(points, points[1:])) / 300 ** 2
+    assert area == pytest.approx(figures["oos_auroc"], abs=0.01)
+    operating = page.attributes("circle", id="operating")[0]
+    accepted = [row["predicted"] != "" for row in rows if row["expected"] != "oos"]
+    assert float(operating["data-y"]) == pytest.approx(sum(accepted) / len(accepted), abs=1e-6)
+    assert float(operating["data-x"]) == pytest.approx(1 - figures["oos_recall"], abs=1e-6)
+    cells = re.findall(r"(\S+) \u2192 (\S+): (\d+)", page.text)
+    assert sum(int(count) for _, _, count in cells) == len(rows)
+    for row in page.tables["thresholds"][1:]:
+        kept = [r for r in rows if r["confidence"] and float(r["confidence"]) >= float(row[0])]
+        into = sum(r["expected"] != "oos" for r in kept)
+        assert row[1] == f"{100 * into / len(accepted):.1f}\u202f%"
+
+
+def test_every_drawing_has_a_name_and_every_heading_a_scope(report):
+    page, _, _ = report
+    for drawing in page.attributes("svg"):
+        assert drawing["role"] == "img" and drawing["aria-label"]
+    assert all(heading.get("scope") in ("col", "row") for heading in page.attributes("th"))
+    assert "prefers-color-scheme:dark" in page.text and "@media print" in page.text
+
+
+def test_a_report_without_out_of_scope_texts_has_no_curve(support):
+    support.write("in.csv", "text,route\nI want a refund,refund\n")
+    support.run("eval", "in.csv", "--html", "report.html")
+    page = Page((support.directory / "report.html").read_text(encoding="utf-8"))
+    assert page.attributes("polyline") == []
+    assert page.figures["Out-of-scope AUROC"] == ""
+    assert "0 of 1 texts were decided wrongly" in page.text
 
 
 def test_bad_input_is_explained_before_the_work(cases):
