@@ -17,7 +17,7 @@
 /* Of a text, the first 4096 characters (after normalisation, without separators) are read. */
 #define SRI_NGRAMS_MAX_CHARS 4096u
 /* No list is longer: per character at most 3 runs that end at it or at the mark behind it, a word, a pair. */
-#define SRI_NGRAMS_MAX_FEATURES (8u * SRI_NGRAMS_MAX_CHARS)
+#define SRI_NGRAMS_MAX_FEATURES (5u * SRI_NGRAMS_MAX_CHARS)
 
 /* What is learned from a table. A plain array, so that it can be stored: whoever reads it back fills the
  * struct, with `idf` from sri_alloc_array. */

@@ -60,6 +60,8 @@ SR_MUST_CHECK sr_status sri_softmax_open(const sri_softmax_data *data, sri_pool 
                                          sr_error *error);
 void sri_softmax_close(sri_softmax **solver);
 
+#define SRI_SOFTMAX_TOLERANCE 1e-5
+
 /* What to fit. Zero means the default, everywhere. */
 typedef struct sri_softmax_task {
     const uint32_t *targets; /* [n] below classes; not looked at where the sample's weight is 0 */
@@ -68,21 +70,21 @@ typedef struct sri_softmax_task {
     double c;            /* 1 */
     double dense_scale, sparse_scale; /* 1 */
     double bias_penalty;              /* 0.01 */
-    const sri_softmax_head
-        *start; /* where to begin: buckets it lacks at the prior. NULL: the prior */
+    /* Where to begin: parts and buckets that it lacks at the prior. NULL: at the prior. */
+    const sri_softmax_head *start;
     const sri_softmax_head *prior; /* NULL: zeros; parts that it lacks are zeros too */
-    double
-        tolerance; /* 0.002: ends when the gradient's length, preconditioned, is this share of that at 0 */
-    size_t max_steps; /* 200 */
-    size_t memory;    /* pairs of L-BFGS; 0: 10, or fewer where they would take more than 256 MB */
+    double tolerance;              /* SRI_SOFTMAX_TOLERANCE: on `gap` below */
+    size_t max_steps;              /* 200 */
+    size_t memory; /* pairs of L-BFGS; 0: 10, or fewer where they would take more than 256 MB */
     sr_progress_fn *progress; /* after each step, in steps of max_steps; not 0: SR_ERR_CANCELLED */
     void *progress_user;
 } sri_softmax_task;
 
 typedef struct sri_softmax_report {
     size_t steps, evaluations;
-    double loss;     /* the sum that is minimised */
-    double gradient; /* share of the first gradient's length, preconditioned, that is left */
+    double loss; /* the sum that is minimised */
+    double
+        gap; /* by how much the loss may still fall (1/2 g H^-1 g), as a share of that of equal odds */
     bool converged;
     double seconds;
 } sri_softmax_report;
