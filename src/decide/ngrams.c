@@ -19,7 +19,7 @@
 #include "decide/ngrams.h"
 
 #include "decide/logarithm.h"
-#include "text/text_int.h"
+#include "text/text.h"
 
 #include <math.h>
 #include <string.h>
@@ -118,45 +118,28 @@ static inline bool is_apostrophe(uint32_t c) {
     return c == '\'' || c == 0x2019 || c == 0x2018 || c == 0x2BC;
 }
 
-/* A character in its final form. */
-static void put_normal(reading *r, uint32_t c) {
-    uint8_t flags = sri_char_record(c).flags;
-    if (is_apostrophe(c) || r->left == 0) return;
-    if ((flags & SRI_CHAR_IDEOGRAPH) != 0) {
-        end_word(r);
-        add_letter(r, c);
-        end_word(r);
-    } else if ((flags & (SRI_CHAR_WHITE | SRI_CHAR_PUNCT)) == 0 && (flags & SRI_CHAR_WORD) != 0) {
-        add_letter(r, c);
-    } else {
-        end_word(r);
-        end_run(r);
-        if ((flags & SRI_CHAR_WHITE) != 0) return;
-        note_word(r, advance(WORD_SEED, c));
-        r->left--;
+static void put_folded(reading *r, sri_folded folded) {
+    if (is_apostrophe(folded.c) || r->left == 0) return;
+    if (folded.kind == SRI_FOLDED_LETTER) {
+        add_letter(r, folded.c);
+        return;
     }
-}
-
-/* A character of the decomposed text: marks and case. */
-static void put_decomposed(reading *r, uint32_t c) {
-    uint8_t flags = sri_char_record(c).flags;
-    if ((flags & SRI_CHAR_MARK) != 0) return;
-    uint32_t lower[2] = {c};
-    size_t count = (flags & SRI_CHAR_LOWERS) != 0 ? sri_char_lower(c, lower) : 1;
-    for (size_t i = 0; i < count; i++)
-        if ((sri_char_record(lower[i]).flags & SRI_CHAR_MARK) == 0) put_normal(r, lower[i]);
+    end_word(r);
+    if (folded.kind == SRI_FOLDED_IDEOGRAPH) {
+        add_letter(r, folded.c);
+        end_word(r);
+        return;
+    }
+    end_run(r);
+    if (folded.kind == SRI_FOLDED_SPACE) return;
+    note_word(r, advance(WORD_SEED, folded.c));
+    r->left--;
 }
 
 static void put(reading *r, uint32_t c) {
-    uint8_t flags = sri_char_record(c).flags;
-    if ((flags & SRI_CHAR_OTHER) != 0) return;
-    if ((flags & SRI_CHAR_DECOMPOSES) == 0) {
-        put_decomposed(r, c);
-        return;
-    }
-    uint32_t parts[SRI_DECOMPOSITION_MAX];
-    size_t count = sri_char_decompose(c, parts);
-    for (size_t i = 0; i < count; i++) put_decomposed(r, parts[i]);
+    sri_folded folded[SRI_FOLD_MAX];
+    size_t count = sri_char_fold(c, folded);
+    for (size_t i = 0; i < count; i++) put_folded(r, folded[i]);
 }
 
 static void read_text(reading *r, sr_str text) {

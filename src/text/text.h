@@ -25,6 +25,26 @@ SR_MUST_CHECK bool sri_utf8_append_valid(sri_buffer *buffer, sr_str text);
 /* Whether `text` holds nothing but white space (as Python's str.isspace), or nothing. */
 bool sri_text_blank(sr_str text);
 
+/* ---- Folding (fold.c) ------------------------------------------------------------------------------- */
+
+typedef enum sri_folded_kind {
+    SRI_FOLDED_LETTER, /* letters, digits and what else words are made of */
+    SRI_FOLDED_IDEOGRAPH,
+    SRI_FOLDED_SYMBOL, /* punctuation, emoji, other symbols */
+    SRI_FOLDED_SPACE
+} sri_folded_kind;
+
+typedef struct sri_folded {
+    uint32_t c;
+    sri_folded_kind kind;
+} sri_folded;
+
+#define SRI_FOLD_MAX 8
+
+/* Writes `c` (at most U+10FFFF) as texts are compared: decomposed, without marks, in lower case; control
+ * characters give nothing. Returns the number of characters, which may be 0. */
+size_t sri_char_fold(uint32_t c, sri_folded out[SRI_FOLD_MAX]);
+
 /* ---- Tokenizer (tokenizer.c, tokenizer_file.c) --------------------------------------------------------------------- */
 
 /* Immutable after open: safe to share between threads. */
