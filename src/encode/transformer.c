@@ -174,7 +174,7 @@ static sr_status open_slots(transformer *t, int threads, sr_error *error) {
 static sr_status make_fingerprint(const transformer *t, char hex[65], sr_error *error) {
     char settings[320];
     snprintf(settings, sizeof settings, "%d\n%zu\n%s", (int)t->pooling, t->max_tokens, t->prefix);
-    return sri_local_fingerprint(&t->files, "synaptoroute transformer 1", settings, hex, error);
+    return sri_local_fingerprint(&t->files, "synaptoroute transformer 2", settings, hex, error);
 }
 
 /* Pooling, prefix and length: the caller's word first, then the model's. */

@@ -28,12 +28,11 @@ static float exp_ref(float x) {
 }
 
 static float gelu_ref(float x) {
-    static const float coefficients[] = {GELU_8, GELU_7, GELU_6, GELU_5, GELU_4,
-                                         GELU_3, GELU_2, GELU_1, GELU_0};
-    float a = fminf(fabsf(x), GELU_CLAMP);
-    float s = fmaf(a, GELU_STEP, -1.0f), p = GELU_9;
-    for (size_t i = 0; i < SRI_COUNT(coefficients); i++) p = fmaf(p, s, coefficients[i]);
-    return fmaf(-fabsf(x), p * exp_ref(a * a * -0.5f), fmaxf(x, 0.0f));
+    static const float coefficients[] = {GELU_4, GELU_3, GELU_2, GELU_1, GELU_0};
+    float a = fminf(fabsf(x), GELU_CLAMP), p = GELU_5;
+    for (size_t i = 0; i < SRI_COUNT(coefficients); i++) p = fmaf(p, a, coefficients[i]);
+    for (int i = 0; i < 4; i++) p *= p;
+    return fmaf(-fabsf(x), p, fmaxf(x, 0.0f));
 }
 
 /* ---- int8 product: packed as [scale n][bias n][column sums n][w n x k] ----------------------- */

@@ -59,20 +59,14 @@ SRI_INLINE float32x4_t sri_exp4(float32x4_t x) {
 }
 
 SRI_INLINE float32x4_t sri_gelu4(float32x4_t x) {
-    float32x4_t size = vabsq_f32(x);
-    float32x4_t a = vminnmq_f32(size, vdupq_n_f32(GELU_CLAMP));
-    float32x4_t s = vfmaq_f32(vdupq_n_f32(-1.0f), a, vdupq_n_f32(GELU_STEP));
-    float32x4_t p = vfmaq_f32(vdupq_n_f32(GELU_8), vdupq_n_f32(GELU_9), s);
-    p = vfmaq_f32(vdupq_n_f32(GELU_7), p, s);
-    p = vfmaq_f32(vdupq_n_f32(GELU_6), p, s);
-    p = vfmaq_f32(vdupq_n_f32(GELU_5), p, s);
-    p = vfmaq_f32(vdupq_n_f32(GELU_4), p, s);
-    p = vfmaq_f32(vdupq_n_f32(GELU_3), p, s);
-    p = vfmaq_f32(vdupq_n_f32(GELU_2), p, s);
-    p = vfmaq_f32(vdupq_n_f32(GELU_1), p, s);
-    p = vfmaq_f32(vdupq_n_f32(GELU_0), p, s);
-    float32x4_t tail = vmulq_f32(p, sri_exp4(vmulq_f32(vmulq_f32(a, a), vdupq_n_f32(-0.5f))));
-    return vfmsq_f32(vmaxnmq_f32(x, vdupq_n_f32(0)), size, tail);
+    float32x4_t size = vabsq_f32(x), a = vminnmq_f32(size, vdupq_n_f32(GELU_CLAMP));
+    float32x4_t p = vfmaq_f32(vdupq_n_f32(GELU_4), vdupq_n_f32(GELU_5), a);
+    p = vfmaq_f32(vdupq_n_f32(GELU_3), p, a);
+    p = vfmaq_f32(vdupq_n_f32(GELU_2), p, a);
+    p = vfmaq_f32(vdupq_n_f32(GELU_1), p, a);
+    p = vfmaq_f32(vdupq_n_f32(GELU_0), p, a);
+    for (int i = 0; i < 4; i++) p = vmulq_f32(p, p);
+    return vfmsq_f32(vmaxnmq_f32(x, vdupq_n_f32(0)), size, p);
 }
 
 /* Applies gelu to y [rows, columns], rows `stride` floats apart. */

@@ -58,19 +58,14 @@ SRI_INLINE __m256 sri_exp8(__m256 x) {
 SRI_INLINE __m256 sri_gelu8(__m256 x) {
     __m256 size = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
     __m256 a = _mm256_min_ps(size, _mm256_set1_ps(GELU_CLAMP));
-    __m256 s = _mm256_fmadd_ps(a, _mm256_set1_ps(GELU_STEP), _mm256_set1_ps(-1.0f));
-    __m256 p = _mm256_fmadd_ps(_mm256_set1_ps(GELU_9), s, _mm256_set1_ps(GELU_8));
-    p = _mm256_fmadd_ps(p, s, _mm256_set1_ps(GELU_7));
-    p = _mm256_fmadd_ps(p, s, _mm256_set1_ps(GELU_6));
-    p = _mm256_fmadd_ps(p, s, _mm256_set1_ps(GELU_5));
-    p = _mm256_fmadd_ps(p, s, _mm256_set1_ps(GELU_4));
-    p = _mm256_fmadd_ps(p, s, _mm256_set1_ps(GELU_3));
-    p = _mm256_fmadd_ps(p, s, _mm256_set1_ps(GELU_2));
-    p = _mm256_fmadd_ps(p, s, _mm256_set1_ps(GELU_1));
-    p = _mm256_fmadd_ps(p, s, _mm256_set1_ps(GELU_0));
-    __m256 tail =
-        _mm256_mul_ps(p, sri_exp8(_mm256_mul_ps(_mm256_mul_ps(a, a), _mm256_set1_ps(-0.5f))));
-    return _mm256_fnmadd_ps(size, tail, _mm256_max_ps(x, _mm256_setzero_ps()));
+    __m256 p = _mm256_fmadd_ps(_mm256_set1_ps(GELU_5), a, _mm256_set1_ps(GELU_4));
+    p = _mm256_fmadd_ps(p, a, _mm256_set1_ps(GELU_3));
+    p = _mm256_fmadd_ps(p, a, _mm256_set1_ps(GELU_2));
+    p = _mm256_fmadd_ps(p, a, _mm256_set1_ps(GELU_1));
+    p = _mm256_fmadd_ps(p, a, _mm256_set1_ps(GELU_0));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) p = _mm256_mul_ps(p, p);
+    return _mm256_fnmadd_ps(size, p, _mm256_max_ps(x, _mm256_setzero_ps()));
 }
 
 /* Applies gelu to y [rows, columns], rows `stride` floats apart. Out of the tiles of the products,

@@ -45,21 +45,15 @@ SRI_INLINE __m512 sri_exp16(__m512 x) {
 }
 
 SRI_INLINE __m512 sri_gelu16(__m512 x) {
-    __m512 size = _mm512_abs_ps(x);
-    __m512 a = _mm512_min_ps(size, _mm512_set1_ps(GELU_CLAMP));
-    __m512 s = _mm512_fmadd_ps(a, _mm512_set1_ps(GELU_STEP), _mm512_set1_ps(-1.0f));
-    __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(GELU_9), s, _mm512_set1_ps(GELU_8));
-    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_7));
-    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_6));
-    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_5));
-    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_4));
-    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_3));
-    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_2));
-    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_1));
-    p = _mm512_fmadd_ps(p, s, _mm512_set1_ps(GELU_0));
-    __m512 tail =
-        _mm512_mul_ps(p, sri_exp16(_mm512_mul_ps(_mm512_mul_ps(a, a), _mm512_set1_ps(-0.5f))));
-    return _mm512_fnmadd_ps(size, tail, _mm512_max_ps(x, _mm512_setzero_ps()));
+    __m512 size = _mm512_abs_ps(x), a = _mm512_min_ps(size, _mm512_set1_ps(GELU_CLAMP));
+    __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(GELU_5), a, _mm512_set1_ps(GELU_4));
+    p = _mm512_fmadd_ps(p, a, _mm512_set1_ps(GELU_3));
+    p = _mm512_fmadd_ps(p, a, _mm512_set1_ps(GELU_2));
+    p = _mm512_fmadd_ps(p, a, _mm512_set1_ps(GELU_1));
+    p = _mm512_fmadd_ps(p, a, _mm512_set1_ps(GELU_0));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) p = _mm512_mul_ps(p, p);
+    return _mm512_fnmadd_ps(size, p, _mm512_max_ps(x, _mm512_setzero_ps()));
 }
 
 /* Applies gelu to y [rows, columns], rows `stride` floats apart. Out of the tiles of the products,
