@@ -1,21 +1,22 @@
 /*
- * decide.c - nearest utterance, thresholds and a fixed prior for confidence. Pure functions, no state.
+ * decide.c - thresholds and margin, for neighbours and for trained heads; and a prior for confidence. Pure
+ * functions, no state.
  *
- * The rule: the route with the highest cosine is the candidate. It is turned down when it misses its own
+ * The neighbours' rule: the route with the highest cosine is the candidate. It is turned down when it misses its own
  * threshold (`below_threshold`), or else when it leads the next route by less than the margin
  * (`ambiguous`). Only the best route is asked: that the second would have passed a lower threshold does not
- * make it a better answer than the first.
+ * make it a better answer than the first. An out-of-scope example that is nearer than every route turns the
+ * text down, and one that is not counts as another route in the confidence.
  *
  * Confidence is a logistic function of the best cosine and its lead over the second route, with constants
  * fitted once by tools/fit_confidence_prior.py on leave-one-out decisions of the public training data of
  * CLINC150 and Banking77, encoded by bge-small-en-v1.5. It is a prior: NOT calibrated to the table at hand
  * nor to another encoder. It orders decisions well and says roughly how often such a decision is right.
  *
- * Stages still to come, each of which takes its place here:
- *   1. fast path      a posterior from static vectors and words, final when its margin clears a gate;
- *   2. heads          a trained head and lexical scores, blended with these cosines;
- *   3. calibration    confidence fitted to the table, and AUTO thresholds compared with it;
- *   4. polarity       opposites told apart before a match is given.
+ * The heads' rule (their candidate and confidence come from sri_fit): automatic and confidence thresholds are compared
+ * with a calibrated probability, cosine thresholds with the cosine of the candidate's best utterance.
+ *
+ * A stage still to come, which takes its place here: polarity, opposites told apart before a match is given.
  */
 #include "decide/decide.h"
 
@@ -34,11 +35,12 @@ static const struct {
     double lone_bias, lone_score;
 } prior = {-12.146, 14.281, 32.765, -23.912, 31.984};
 
-double sri_confidence(const double *scores, size_t count, size_t place) {
+double sri_confidence(const double *scores, size_t count, double rival, size_t place) {
     if (count == 0) return NAN;
-    double best = clamp(scores[0]);
-    if (count == 1) return logistic(prior.lone_bias + prior.lone_score * best);
-    double lead = best - clamp(scores[1]);
+    double best = clamp(scores[0]), next = count > 1 ? clamp(scores[1]) : rival;
+    if (isnan(next)) return logistic(prior.lone_bias + prior.lone_score * best);
+    if (rival > next) next = rival;
+    double lead = best - next;
     double first = logistic(prior.bias + prior.score * best + prior.lead * lead);
     if (place == 0) return first;
     double own = clamp(scores[place]);
@@ -55,19 +57,35 @@ static bool passes(const sr_threshold *threshold, double score, double confidenc
     return score + ROUNDING >= SRI_AUTO_COSINE;
 }
 
-sri_verdict sri_decide(const double *scores, size_t count, const sri_rule *rule) {
-    sri_verdict verdict = {SR_NONE, SR_REASON_EMPTY_TABLE, NAN, NAN, NAN};
-    if (count == 0) return verdict;
-    verdict.score = clamp(scores[0]);
-    verdict.confidence = sri_confidence(scores, count, 0);
-    if (count > 1) verdict.margin = verdict.score - clamp(scores[1]);
-    if (!rule->no_reject) {
-        verdict.reason = SR_REASON_BELOW_THRESHOLD;
-        if (!passes(&rule->threshold, verdict.score, verdict.confidence)) return verdict;
-        verdict.reason = SR_REASON_AMBIGUOUS;
-        if (count > 1 && verdict.margin < rule->margin) return verdict;
-    }
+/* Completes a verdict whose figures are there; an unknown margin is never too small. */
+static sri_verdict judge(sri_verdict verdict, bool passed, const sri_rule *rule) {
+    verdict.status = SR_NONE;
+    verdict.reason = SR_REASON_BELOW_THRESHOLD;
+    if (!passed && !rule->no_reject) return verdict;
+    verdict.reason = SR_REASON_AMBIGUOUS;
+    if (verdict.margin < rule->margin && rule->margin > 0 && !rule->no_reject) return verdict;
     verdict.status = SR_MATCHED;
     verdict.reason = SR_REASON_MATCHED;
     return verdict;
+}
+
+sri_verdict sri_decide(const double *scores, size_t count, double rival, const sri_rule *rule) {
+    sri_verdict verdict = {SR_NONE, SR_REASON_EMPTY_TABLE, NAN, NAN, NAN};
+    if (count == 0) return verdict;
+    verdict.score = clamp(scores[0]);
+    verdict.confidence = sri_confidence(scores, count, rival, 0);
+    if (count > 1) verdict.margin = verdict.score - clamp(scores[1]);
+    bool passed =
+        !(rival > scores[0]) && passes(&rule->threshold, verdict.score, verdict.confidence);
+    return judge(verdict, passed, rule);
+}
+
+sri_verdict sri_decide_fitted(const sri_evidence *evidence, const sri_rule *rule) {
+    sri_verdict verdict = {.score = isnan(evidence->score) ? NAN : clamp(evidence->score),
+                           .margin = evidence->margin,
+                           .confidence = evidence->confidence};
+    bool automatic = rule->threshold.kind == SR_THRESHOLD_AUTO;
+    bool passed = automatic ? evidence->accepted
+                            : passes(&rule->threshold, verdict.score, verdict.confidence);
+    return judge(verdict, passed, rule);
 }

@@ -1,12 +1,12 @@
 /*
- * decide.h - the rule that turns scores of routes into a decision, apart from how they were found.
+ * decide.h - the rules that turn scores of routes into a decision, apart from how they were found.
  */
 #ifndef SRI_DECIDE_H
 #define SRI_DECIDE_H
 
 #include "base/base.h"
 
-#define SRI_AUTO_COSINE 0.60 /* what SR_THRESHOLD_AUTO means until something is fitted */
+#define SRI_AUTO_COSINE 0.60 /* what SR_THRESHOLD_AUTO means where neighbours decide */
 
 /* What to compare besides the scores. */
 typedef struct sri_rule {
@@ -23,12 +23,26 @@ typedef struct sri_verdict {
     double confidence; /* that the best route is right; NaN without routes */
 } sri_verdict;
 
-/* Decides from the cosines of the best utterances of the best two routes (or of all there are: `count` may
- * be less), best first. `rule` is not read when `count` is 0. */
-sri_verdict sri_decide(const double *scores, size_t count, const sri_rule *rule);
+/* The neighbours' rule: decides from the cosines of the best utterances of the best two routes (or of all
+ * there are: `count` may be less), best first. `rival` is the cosine of the best out-of-scope example, NaN
+ * without one: a nearer one turns the text down. `rule` is not read when `count` is 0. */
+sri_verdict sri_decide(const double *scores, size_t count, double rival, const sri_rule *rule);
 
 /* The probability that the candidate at `place` (from 0) of `count` is right, given all their scores, best
  * first. At place 0 it is the confidence of the verdict; the others share what that leaves. */
-double sri_confidence(const double *scores, size_t count, size_t place);
+double sri_confidence(const double *scores, size_t count, double rival, size_t place);
+
+/* What trained heads say of their best candidate. */
+typedef struct sri_evidence {
+    double confidence;
+    bool accepted; /* it passes an automatic threshold */
+    double score;  /* cosine of its best utterance; NaN by the fast path, which knows none */
+    double
+        margin; /* its lead over the other routes, below 0 where another is nearer; NaN: unknown */
+} sri_evidence;
+
+/* The heads' rule. A cosine threshold is not passed where there is no score; a margin that is unknown is not
+ * compared. */
+sri_verdict sri_decide_fitted(const sri_evidence *evidence, const sri_rule *rule);
 
 #endif

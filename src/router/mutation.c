@@ -23,6 +23,8 @@ typedef struct mutation_call {
     const sr_route *routes; /* each of `stride` bytes */
     size_t stride, count;
     sr_put_mode mode;
+    const sr_str *oos; /* out-of-scope examples to be put */
+    size_t oos_count;
     sr_progress_fn *progress;
     void *progress_user;
     sr_str name;         /* of the route that is removed or loses utterances */
@@ -54,17 +56,25 @@ static bool find_new_texts(mutation_call *mutation, const mutation_plan *plan, s
 
 /* The map's keys lie in the plan's utterances, which do not survive the plan: keys move to the caller's own
  * texts, which do. */
+static bool adopt_some(const mutation_call *mutation, sri_map *kept, const sr_str *texts,
+                       size_t count) {
+    bool enough = true;
+    for (size_t i = 0; i < count && enough; i++) {
+        uint64_t row;
+        if (sri_map_get(&mutation->encoded, texts[i], &row))
+            enough = sri_map_put(kept, texts[i], row);
+    }
+    return enough;
+}
+
 static bool adopt_keys(mutation_call *mutation) {
     sri_map kept = {0};
-    bool enough = sri_map_reserve(&kept, mutation->encoded.count);
+    bool enough = sri_map_reserve(&kept, mutation->encoded.count) &&
+                  adopt_some(mutation, &kept, mutation->oos, mutation->oos_count);
     for (size_t i = 0; i < mutation->count && enough; i++) {
         const sr_route *route =
             (const sr_route *)((const char *)mutation->routes + i * mutation->stride);
-        for (size_t j = 0; j < route->utterance_count; j++) {
-            uint64_t row;
-            if (sri_map_get(&mutation->encoded, route->utterances[j], &row))
-                enough = sri_map_put(&kept, route->utterances[j], row);
-        }
+        enough = adopt_some(mutation, &kept, route->utterances, route->utterance_count);
     }
     sri_map_free(&mutation->encoded);
     mutation->encoded = kept;
@@ -162,7 +172,9 @@ static void apply(sr_router *router, mutation_plan *plan) {
     sri_plan_apply(plan);
     router->table->state.revision++;
     note_models(router, plan, was_empty);
+    sri_fitted_assess(router->fitted, router->table);
     pthread_rwlock_unlock(&router->lock);
+    sri_refitter_wake(router);
 }
 
 /* `*again` is set when the table was loaded anew, so that the plan has to be made once more. */
@@ -188,7 +200,7 @@ static sr_status attempt(mutation_call *mutation, mutation_plan *plan, bool *aga
 
 static sr_status run(mutation_call *mutation, sr_receipt *receipt, sr_error *error) {
     sr_router *router = mutation->router;
-    if (router->store->read_only)
+    if (atomic_load(&router->store->read_only))
         return sri_fail(error, SR_ERR_READ_ONLY, router->database,
                         "%s is open for reading only; check its permissions and its directory's",
                         router->database);
@@ -253,6 +265,11 @@ static sr_status make_put(mutation_call *mutation, mutation_plan *plan, sr_error
         }
         if (code == SR_OK) code = sri_plan_put(plan, &route, mutation->mode, error);
     }
+    sr_route oos = {.name = sr_str_of(SR_OOS_NAME),
+                    .utterances = mutation->oos,
+                    .utterance_count = mutation->oos_count};
+    if (code == SR_OK && mutation->oos_count > 0)
+        code = sri_plan_put(plan, &oos, mutation->mode, error);
     return code;
 }
 
@@ -262,8 +279,25 @@ static sr_status check_routes(const mutation_call *mutation, sr_error *error) {
         sr_status code = take_route(mutation, i, &route, error);
         if (code == SR_OK) code = sri_check_route(&route, i, error);
         if (code != SR_OK) return code;
+        if (sri_is_oos(route.name))
+            return sri_fail(error, SR_ERR_INVALID, "routes",
+                            "a route cannot be called %s: the name stands for texts that belong "
+                            "nowhere; choose another name, or add them as out-of-scope examples",
+                            SR_OOS_NAME);
     }
     return SR_OK;
+}
+
+static sr_status check_oos(const sr_str *texts, size_t n, sr_error *error) {
+    if (texts == NULL && n > 0)
+        return sri_fail(error, SR_ERR_INVALID, "oos", "%zu examples, but none are given", n);
+    sr_status code = SR_OK;
+    for (size_t i = 0; i < n && code == SR_OK; i++) {
+        char place[64];
+        snprintf(place, sizeof place, "oos[%zu]", i);
+        code = sri_check_utterance(texts[i], sr_str_of(SR_OOS_NAME), place, error);
+    }
+    return code;
 }
 
 sr_status sr_routes_put(sr_router *router, const sr_route *routes, size_t n,
@@ -281,10 +315,13 @@ sr_status sr_routes_put(sr_router *router, const sr_route *routes, size_t n,
                               .stride = n == 0 ? 0 : routes[0].size,
                               .count = n,
                               .mode = options.mode,
+                              .oos = options.oos,
+                              .oos_count = options.oos_count,
                               .progress = options.progress,
                               .progress_user = options.progress_user,
                               .make = make_put};
     code = check_routes(&mutation, error);
+    if (code == SR_OK) code = check_oos(options.oos, options.oos_count, error);
     return code != SR_OK ? code : run(&mutation, receipt, error);
 }
 
@@ -293,12 +330,26 @@ sr_status sr_route_put(sr_router *router, const sr_route *route, sr_receipt *rec
     return sr_routes_put(router, route, 1, NULL, receipt, error);
 }
 
+sr_status sr_oos_put(sr_router *router, const sr_str *texts, size_t n, sr_receipt *receipt,
+                     sr_error *error) {
+    sr_put_options options = {
+        .size = sizeof options, .mode = SR_PUT_EXTEND, .oos = texts, .oos_count = n};
+    return sr_routes_put(router, NULL, 0, &options, receipt, error);
+}
+
+/* To those who name routes the hidden one is not there. */
+static sr_status check_name(sr_str name, sr_error *error) {
+    sr_status code = sri_check_given(name, "name", error);
+    if (code != SR_OK || !sri_is_oos(name)) return code;
+    return sri_fail(error, SR_ERR_NOT_FOUND, "name", "there is no route \"%s\"", SR_OOS_NAME);
+}
+
 static sr_status make_removal(mutation_call *mutation, mutation_plan *plan, sr_error *error) {
     return sri_plan_remove_route(plan, mutation->name, error);
 }
 
 sr_status sr_route_remove(sr_router *router, sr_str name, sr_receipt *receipt, sr_error *error) {
-    sr_status code = sri_check_given(name, "name", error);
+    sr_status code = check_name(name, error);
     if (code != SR_OK) return code;
     mutation_call mutation = {.router = router, .name = name, .make = make_removal};
     return run(&mutation, receipt, error);
@@ -310,19 +361,33 @@ static sr_status make_utterance_removal(mutation_call *mutation, mutation_plan *
                                       error);
 }
 
-sr_status sr_utterances_remove(sr_router *router, sr_str name, const sr_str *utterances, size_t n,
-                               sr_receipt *receipt, sr_error *error) {
-    if (utterances == NULL && n > 0)
+static sr_status remove_texts(sr_router *router, sr_str name, const sr_str *texts, size_t n,
+                              sr_receipt *receipt, sr_error *error) {
+    if (texts == NULL && n > 0)
         return sri_fail(error, SR_ERR_INVALID, "utterances", "%zu utterances, but none are given",
                         n);
-    sr_status code = sri_check_given(name, "name", error);
+    sr_status code = SR_OK;
     for (size_t i = 0; i < n && code == SR_OK; i++)
-        code = sri_check_given(utterances[i], "utterance", error);
+        code = sri_check_given(texts[i], "utterance", error);
     if (code != SR_OK) return code;
     mutation_call mutation = {.router = router,
                               .name = name,
-                              .texts = utterances,
+                              .texts = texts,
                               .text_count = n,
                               .make = make_utterance_removal};
+    return run(&mutation, receipt, error);
+}
+
+sr_status sr_utterances_remove(sr_router *router, sr_str name, const sr_str *utterances, size_t n,
+                               sr_receipt *receipt, sr_error *error) {
+    sr_status code = check_name(name, error);
+    return code != SR_OK ? code : remove_texts(router, name, utterances, n, receipt, error);
+}
+
+sr_status sr_oos_remove(sr_router *router, const sr_str *texts, size_t n, sr_receipt *receipt,
+                        sr_error *error) {
+    sr_str name = sr_str_of(SR_OOS_NAME);
+    if (texts != NULL || n > 0) return remove_texts(router, name, texts, n, receipt, error);
+    mutation_call mutation = {.router = router, .name = name, .make = make_removal};
     return run(&mutation, receipt, error);
 }

@@ -47,7 +47,8 @@ typedef struct mutation_plan {
     size_t move_count, move_capacity;
     uint64_t next_id;
     sr_receipt receipt;
-    bool applied; /* the table owns what was made; what it had is to be freed with the plan */
+    bool oos_changed; /* which the receipt counts otherwise than routes */
+    bool applied;     /* the table owns what was made; what it had is to be freed with the plan */
 } mutation_plan;
 
 /* Each reads the table and changes nothing but the plan. The caller holds `writer`. */

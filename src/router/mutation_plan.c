@@ -117,6 +117,8 @@ sr_status sri_plan_put(mutation_plan *plan, const sr_route *route, sr_put_mode m
 static int shown(sr_str text) { return (int)SRI_MIN(text.len, (size_t)120); }
 
 static sr_status no_route(sr_str name, sr_error *error) {
+    if (sri_is_oos(name))
+        return sri_fail(error, SR_ERR_NOT_FOUND, "texts", "there are no out-of-scope examples");
     return sri_fail(error, SR_ERR_NOT_FOUND, "name", "there is no route \"%.*s\"", shown(name),
                     name.data);
 }
@@ -127,6 +129,16 @@ sr_status sri_plan_remove_route(mutation_plan *plan, sr_str name, sr_error *erro
     if (draft == NULL) return sri_fail_memory(error);
     draft->removed = true;
     return SR_OK;
+}
+
+static sr_status no_utterance(sr_str name, sr_str text, sr_error *error) {
+    if (sri_is_oos(name))
+        return sri_fail(error, SR_ERR_NOT_FOUND, "texts",
+                        "there is no out-of-scope example \"%.*s\"; nothing was removed",
+                        shown(text), text.data);
+    return sri_fail(error, SR_ERR_NOT_FOUND, "utterances",
+                    "route \"%.*s\" has no utterance \"%.*s\"; nothing was removed", shown(name),
+                    name.data, shown(text), text.data);
 }
 
 static bool keep_unmarked(route_draft *draft) {
@@ -151,10 +163,7 @@ sr_status sri_plan_remove_utterances(mutation_plan *plan, sr_str name, const sr_
         if (gone != NULL)
             gone->marked = true;
         else
-            code = sri_fail(error, SR_ERR_NOT_FOUND, "utterances",
-                            "route \"%.*s\" has no utterance \"%.*s\"; nothing "
-                            "was removed",
-                            shown(name), name.data, shown(texts[i]), texts[i].data);
+            code = no_utterance(name, texts[i], error);
     }
     if (code == SR_OK && !keep_unmarked(draft)) code = sri_fail_memory(error);
     for (size_t i = 0; i < old->count; i++) old->utterances[i]->marked = false;
@@ -231,20 +240,33 @@ static bool make_fields(mutation_plan *plan, route_draft *draft) {
     return draft->new_description != NULL && draft->new_metadata != NULL;
 }
 
+/* Out-of-scope examples are no route to those who count. */
+static void count_draft(mutation_plan *plan, const route_draft *draft, size_t removals) {
+    sr_receipt *receipt = &plan->receipt;
+    bool changed = draft->fields_changed || draft->list_changed;
+    if (sri_is_oos(draft->name)) {
+        receipt->oos_removed += removals;
+        plan->oos_changed = draft->removed || draft->old == NULL || changed;
+        return;
+    }
+    receipt->utterances_removed += removals;
+    if (draft->removed)
+        receipt->routes_removed++;
+    else if (draft->old == NULL)
+        receipt->routes_added++;
+    else if (changed)
+        receipt->routes_changed++;
+}
+
 static bool finish_draft(mutation_plan *plan, route_draft *draft) {
     size_t removals = plan->removal_count;
     if (!find_removals(plan, draft)) return false;
-    if (draft->removed) {
-        plan->receipt.routes_removed++;
-    } else {
-        draft->list_changed = plan->removal_count > removals;
+    removals = plan->removal_count - removals;
+    if (!draft->removed) {
+        draft->list_changed = removals > 0;
         if (!make_fields(plan, draft) || !give_ids(plan, draft)) return false;
-        if (draft->old == NULL)
-            plan->receipt.routes_added++;
-        else if (draft->fields_changed || draft->list_changed)
-            plan->receipt.routes_changed++;
     }
-    plan->receipt.utterances_removed += plan->removal_count - removals;
+    count_draft(plan, draft, removals);
     return true;
 }
 
@@ -252,13 +274,18 @@ sr_status sri_plan_finish(mutation_plan *plan, sr_error *error) {
     plan->next_id = plan->table->state.next_id;
     for (size_t i = 0; i < plan->draft_count; i++)
         if (!finish_draft(plan, plan->drafts[i])) return sri_fail_memory(error);
-    plan->receipt.utterances_added = plan->add_count;
+    for (size_t i = 0; i < plan->add_count; i++)
+        if (sri_is_oos(plan->adds[i].owner->name))
+            plan->receipt.oos_added++;
+        else
+            plan->receipt.utterances_added++;
     return SR_OK;
 }
 
 bool sri_plan_changes_something(const mutation_plan *plan) {
     const sr_receipt *receipt = &plan->receipt;
-    return receipt->routes_added + receipt->routes_changed + receipt->routes_removed > 0;
+    return plan->oos_changed ||
+           receipt->routes_added + receipt->routes_changed + receipt->routes_removed > 0;
 }
 
 /* ---- Changes for the store ---------------------------------------------------------------------------------------- */
@@ -332,6 +359,7 @@ static void apply_draft(route_table *table, route_draft *draft) {
         swap_text(&route->description, &draft->new_description, description);
         swap_text(&route->metadata, &draft->new_metadata, metadata);
     }
+    if (draft->list_changed) sri_free(atomic_exchange(&route->fast_rows, NULL));
     utterance **old_list = route->utterances;
     route->utterances = draft->list;
     route->count = draft->count;
@@ -350,6 +378,7 @@ void sri_plan_apply(mutation_plan *plan) {
     }
     for (size_t i = 0; i < plan->move_count; i++) {
         utterance *moved = plan->moves[i].utterance;
+        moved->route->digest += sri_digest_of(plan->moves[i].id) - sri_digest_of(moved->id);
         moved->id = plan->moves[i].id;
         if (moved->slot != SRI_INDEX_NONE) sri_index_renumber(table->index, moved->slot, moved->id);
     }

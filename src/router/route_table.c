@@ -35,6 +35,7 @@ void sri_live_route_free(live_route *route) {
     sri_free((void *)(uintptr_t)route->description.data);
     sri_free((void *)(uintptr_t)route->metadata.data);
     sri_free(route->utterances);
+    sri_free(atomic_load(&route->fast_rows));
     sri_free(route);
 }
 
@@ -43,6 +44,7 @@ live_route *sri_live_route_make(const sri_store_route *fields) {
     if (made == NULL) return NULL;
     made->id = fields->id;
     made->threshold = fields->threshold;
+    made->place = NO_PLACE;
     if (copy_string(&made->name, fields->name) &&
         copy_string(&made->description, fields->description) &&
         copy_string(&made->metadata, fields->metadata))
@@ -148,6 +150,7 @@ void sri_table_link_route(route_table *table, live_route *route) {
         table->first = route;
     table->last = route;
     table->routes++;
+    if (sri_is_oos(route->name)) table->oos = route;
     bool put = sri_map_put(&table->names, route->name, (uintptr_t)route);
     assert(put && "room was reserved");
     (void)put;
@@ -164,6 +167,7 @@ void sri_table_unlink_route(route_table *table, live_route *route) {
     else
         table->last = route->previous;
     sri_map_remove(&table->names, route->name);
+    if (table->oos == route) table->oos = NULL;
     table->numbers[route->number] = NULL;
     table->free_numbers[table->free_count++] = route->number;
     table->routes--;
@@ -172,6 +176,7 @@ void sri_table_unlink_route(route_table *table, live_route *route) {
 void sri_table_link_utterance(route_table *table, utterance *added, live_route *route,
                               const float *vector) {
     added->route = route;
+    route->digest += sri_digest_of(added->id);
     utterance *head = find_text(table, utterance_text(added));
     added->same = NULL;
     if (head != NULL) {
@@ -189,6 +194,7 @@ void sri_table_link_utterance(route_table *table, utterance *added, live_route *
 }
 
 void sri_table_unlink_utterance(route_table *table, utterance *gone) {
+    gone->route->digest -= sri_digest_of(gone->id);
     utterance *head = find_text(table, utterance_text(gone));
     if (head == gone) {
         /* The key is the head's own text: with the head it goes, and comes again as the next one's. */

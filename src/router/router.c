@@ -18,7 +18,8 @@
 #include "router/router_int.h"
 
 #define ENCODE_PIECE 256 /* texts between two reports of progress */
-#define KNOWN_FLAGS  (SR_OPEN_REENCODE | SR_OPEN_LAZY | SR_OPEN_READ_ONLY | SR_OPEN_EXISTING)
+#define KNOWN_FLAGS                                                                                \
+    (SR_OPEN_REENCODE | SR_OPEN_LAZY | SR_OPEN_READ_ONLY | SR_OPEN_EXISTING | SR_OPEN_REFIT)
 
 sri_store_model sri_router_model(const sr_router *router) {
     return (sri_store_model){sr_encoder_fingerprint(router->encoder),
@@ -32,6 +33,7 @@ static void put_in_place(sr_router *router, route_table *table) {
     pthread_rwlock_wrlock(&router->lock);
     route_table *old = router->table;
     router->table = table;
+    sri_fitted_assess(router->fitted, table);
     pthread_rwlock_unlock(&router->lock);
     sri_route_table_free(&old);
 }
@@ -133,7 +135,7 @@ static sr_status load_complete(sr_router *router, route_table **table, sr_error 
         if (code != SR_OK || missing == 0) return code;
         if ((router->flags & SR_OPEN_REENCODE) == 0)
             code = wrong_model(router, *table, missing, error);
-        else if (router->store->read_only)
+        else if (atomic_load(&router->store->read_only))
             code = sri_fail(error, SR_ERR_READ_ONLY, router->database,
                             "%zu utterances have to be encoded anew, but %s cannot be written",
                             missing, router->database);
@@ -166,11 +168,18 @@ static sr_status load_table(sr_router *router, bool complete, sr_error *error) {
 }
 
 sr_status sri_router_refresh(sr_router *router, sr_error *error) {
-    uint64_t revision = 0;
-    sr_status code = router->store->kind->revision(router->store, &revision, error);
-    if (code != SR_OK || revision == router->table->state.revision) return code;
-    sri_log(SR_LOG_INFO, "%s was changed by another process; loading it again", router->database);
-    return load_table(router, atomic_load(&router->ready), error);
+    uint64_t revision = 0, fit = 0;
+    bool ready = atomic_load(&router->ready);
+    sr_status code = router->store->kind->revision(router->store, &revision, &fit, error);
+    if (code == SR_OK && revision != router->table->state.revision) {
+        sri_log(SR_LOG_INFO, "%s was changed by another process; loading it again",
+                router->database);
+        code = load_table(router, ready, error);
+        sri_refitter_wake(router);
+    }
+    if (code == SR_OK && fit != router->fit_serial)
+        code = sri_router_load_fit(router, ready, error);
+    return code;
 }
 
 /* A database that is busy counts as unchanged: the next call asks again. */
@@ -186,7 +195,9 @@ sr_status sri_router_look(sr_router *router, sr_error *error) {
 static sr_status make_pool(sr_router *router, sr_error *error) {
     if (router->scratch == NULL)
         router->scratch = sri_alloc_zero((size_t)router->threads, sizeof *router->scratch);
-    if (router->scratch == NULL) return sri_fail_memory(error);
+    if (router->judging == NULL)
+        router->judging = sri_alloc_zero((size_t)router->threads, sizeof *router->judging);
+    if (router->scratch == NULL || router->judging == NULL) return sri_fail_memory(error);
     return router->pool != NULL ? SR_OK : sri_pool_open(router->threads, &router->pool, error);
 }
 
@@ -212,6 +223,7 @@ sr_status sri_router_ready_locked(sr_router *router, sr_error *error) {
     sr_status code = make_encoder(router, error);
     if (code == SR_OK) code = make_pool(router, error);
     if (code == SR_OK) code = load_table(router, true, error);
+    if (code == SR_OK) code = sri_router_load_fit(router, true, error);
     if (code == SR_OK) atomic_store(&router->ready, true);
     return code;
 }
@@ -250,6 +262,7 @@ static void make_locks(sr_router *router) {
     pthread_rwlock_init(&router->lock, &attributes);
     pthread_rwlockattr_destroy(&attributes);
     pthread_mutex_init(&router->writer, NULL);
+    pthread_mutex_init(&router->fitting, NULL);
 }
 
 static sr_status make_router(const sr_options *options, sr_router **handle, sr_error *error) {
@@ -272,8 +285,11 @@ static sr_status make_router(const sr_options *options, sr_router **handle, sr_e
         sri_strdup(sr_str_of(options->database == NULL ? ":memory:" : options->database));
     if (options->model != NULL) router->model = sri_strdup(sr_str_of(options->model));
     if (options->prefix != NULL) router->prefix = sri_strdup(sr_str_of(options->prefix));
+    if (options->fast_model != NULL)
+        router->fast_model = sri_strdup(sr_str_of(options->fast_model));
     bool enough = router->database != NULL && (options->model == NULL || router->model != NULL) &&
-                  (options->prefix == NULL || router->prefix != NULL);
+                  (options->prefix == NULL || router->prefix != NULL) &&
+                  (options->fast_model == NULL || router->fast_model != NULL);
     return enough ? SR_OK : sri_fail_memory(error);
 }
 
@@ -284,17 +300,19 @@ static sr_status open_store(sr_router *router, sr_error *error) {
     if (strcmp(router->database, ":memory:") != 0)
         return sri_store_open_sqlite(router->database, flags, &router->store, error);
     sr_status code = sri_store_open_memory(&router->store, error);
-    if (code == SR_OK) router->store->read_only = (router->flags & SR_OPEN_READ_ONLY) != 0;
+    if (code == SR_OK)
+        atomic_store(&router->store->read_only, (router->flags & SR_OPEN_READ_ONLY) != 0);
     return code;
 }
 
-/* The model before the store: a model that cannot be opened must not leave a new database behind. */
 static sr_status start(sr_router *router, sr_error *error) {
     bool lazy = (router->flags & SR_OPEN_LAZY) != 0;
     sr_status code = lazy ? SR_OK : make_encoder(router, error);
     if (code == SR_OK) code = open_store(router, error);
     if (code != SR_OK) return code;
-    return lazy || !router->store->keeps ? load_table(router, false, error) : SR_OK;
+    if (lazy || !router->store->keeps) code = load_table(router, false, error);
+    if (code == SR_OK && lazy) code = sri_router_load_fit(router, false, error);
+    return code;
 }
 
 sr_status sr_router_open(const sr_options *given, sr_router **handle, sr_error *error) {
@@ -309,6 +327,8 @@ sr_status sr_router_open(const sr_options *given, sr_router **handle, sr_error *
     if (code == SR_OK) code = start(router, error);
     if (code == SR_OK && (options.flags & SR_OPEN_LAZY) == 0)
         code = sri_router_ready(router, error);
+    if (code == SR_OK && (options.flags & SR_OPEN_REFIT) != 0)
+        code = sri_refitter_start(router, error);
     if (code == SR_OK)
         *handle = router;
     else
@@ -319,32 +339,58 @@ sr_status sr_router_open(const sr_options *given, sr_router **handle, sr_error *
 void sr_router_close(sr_router **handle) {
     if (handle == NULL || *handle == NULL) return;
     sr_router *router = *handle;
-    for (int i = 0; router->pool != NULL && i < sri_pool_threads(router->pool); i++)
+    sri_refitter_stop(router);
+    for (int i = 0; router->pool != NULL && i < sri_pool_threads(router->pool); i++) {
         sri_index_scratch_free(&router->scratch[i]);
+        sri_fit_scratch_free(&router->judging[i]);
+    }
     sri_pool_close(&router->pool);
     sri_free(router->scratch);
+    sri_free(router->judging);
+    sri_fitted_free(&router->fitted);
+    sri_names_free(&router->names);
     sri_route_table_free(&router->table);
     sri_store_close(&router->store);
     if (!router->encoder_borrowed) sr_encoder_close(&router->encoder);
+    sr_encoder_close(&router->fast);
     pthread_rwlock_destroy(&router->lock);
     pthread_mutex_destroy(&router->writer);
+    pthread_mutex_destroy(&router->fitting);
     sri_free(router->database);
     sri_free(router->model);
     sri_free(router->prefix);
+    sri_free(router->fast_model);
     sri_free(router);
     *handle = NULL;
 }
 
 /* ---- Info and verification -------------------------------------------------------------------------------------------- */
 
+static void fill_fit(const sr_router *router, sr_info *info) {
+    const live_fit *fitted = router->fitted;
+    info->fast_share = info->auto_threshold = NAN;
+    if (router->fast != NULL)
+        snprintf(info->fast_model, sizeof info->fast_model, "%s", sr_encoder_name(router->fast));
+    if (fitted == NULL) return;
+    info->fit = fitted->kind;
+    info->fit_revision = fitted->revision;
+    info->fit_pending = fitted->pending;
+    if (fitted->kind != SR_FIT_HEADS) return;
+    info->auto_threshold = fitted->auto_threshold;
+    info->fast_path = fitted->fit != NULL ? fitted->has_fast : fitted->fast[0] != '\0';
+    if (info->fast_path) info->fast_share = fitted->fast_share;
+}
+
 static void fill_info(const sr_router *router, sr_info *info) {
     const sri_store_state *state = &router->table->state;
     info->revision = state->revision;
-    info->routes = router->table->routes;
-    info->utterances = router->table->utterances;
+    info->routes = sri_table_routes(router->table);
+    info->utterances = sri_table_utterances(router->table);
+    info->oos_examples = sri_table_oos(router->table);
     info->models = state->models;
-    info->schema = SRI_STORE_SCHEMA;
-    info->read_only = router->store->read_only;
+    info->schema = atomic_load(&router->store->schema);
+    info->read_only = atomic_load(&router->store->read_only);
+    fill_fit(router, info);
     snprintf(info->database, sizeof info->database, "%s", router->database);
     snprintf(info->stored_model, sizeof info->stored_model, "%s",
              state->models == 0 ? "" : state->model_name);
@@ -379,10 +425,12 @@ sr_status sr_router_info(sr_router *router, sr_info *info, sr_error *error) {
 sr_status sr_router_verify(sr_router *router, sr_error *error) {
     pthread_mutex_lock(&router->writer);
     sr_status code = router->store->kind->verify(router->store, error);
+    if (code == SR_OK) code = sri_router_verify_fit(router, error);
     pthread_mutex_unlock(&router->writer);
     if (code != SR_OK) return code;
     pthread_rwlock_rdlock(&router->lock);
-    sr_encoder *encoder = router->encoder;
+    sr_encoder *encoder = router->encoder, *fast = router->fast;
     pthread_rwlock_unlock(&router->lock);
-    return encoder == NULL ? SR_OK : sri_encoder_verify(encoder, error);
+    if (encoder != NULL) code = sri_encoder_verify(encoder, error);
+    return code == SR_OK && fast != NULL ? sri_encoder_verify(fast, error) : code;
 }

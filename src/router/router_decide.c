@@ -1,23 +1,26 @@
 /*
- * router_decide.c - deciding texts: clean, encode, search, judge, copy.
+ * router_decide.c - deciding texts: clean, try the fast path, encode the rest, judge, copy.
  *
- * Texts are encoded without any lock. Then the shared lock is held while all of them are searched and what
- * their decisions show is copied into the result's arena: so one call sees one state of the table, and a
- * route that is removed while it encodes is not in its answer. Queries are shared out over the router's
- * pool in tasks of up to SRI_INDEX_QUERY_BLOCK; hits are kept for SOME texts at a time, so that memory
- * does not grow with texts times candidates.
+ * Texts are encoded without any lock. Judging (judge.c) and copying what decisions show into the result's arena happen
+ * under the shared lock. Both are done in rounds: a round takes the lock, lets the fast path answer what it can, and,
+ * if it has the vectors of all other texts, answers them and is the last; otherwise it leaves the lock and encodes what is
+ * missing. When table or fit have changed in between, the fast path answers anew. So one call sees one state of the
+ * table, and a route that is removed while it encodes is not in its answer.
+ *
+ * Judging goes by SOME texts at a time, so that memory does not grow with texts times candidates.
  */
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
 
-#include "decide/decide.h"
 #include "router/router_int.h"
 #include "text/text.h"
 
 #define SOME               ((size_t)1024)
 #define DEFAULT_CANDIDATES 3
 #define MAX_CANDIDATES     1000
+#define NO_ROW             SIZE_MAX
+/* Of a table that changes all the time. After these the vectors of all texts are there, so that no state needs more. */
+#define ROUNDS 3
 
 struct sr_decisions {
     sri_arena arena;
@@ -31,24 +34,19 @@ typedef struct decide_call {
     sr_decisions *result;
     size_t candidates; /* per decision */
     bool no_reject;
+    sr_path path;
     size_t *asked; /* places of the texts that are not blank */
     sr_str *texts; /* those texts */
     size_t count;
-    float *vectors; /* count x dimension */
+    uint8_t *settled; /* of each: answered by the fast path in this state */
+    size_t *rows;     /* of each: its row in `vectors`, or NO_ROW */
+    float *vectors;   /* vector_count x dimension */
     uint8_t *truncated;
+    size_t vector_count, vector_capacity, flag_capacity;
+    text_answer *answers; /* SOME */
+    shown_candidate *shown;
+    uint64_t revision, fit; /* the state that the fast path last answered by */
 } decide_call;
-
-/* The search of some texts. */
-typedef struct search_job {
-    const route_table *table;
-    sri_index_scratch *scratch;
-    const float *queries;
-    size_t count, dimension, k, per_task;
-    sri_hit *hits;  /* count x k */
-    size_t *counts; /* of hits */
-    double *scores; /* k, for the rule */
-    atomic_bool failed;
-} search_job;
 
 static sr_status check_options(const sr_decide_options *options, sr_error *error) {
     if (options->top_k < -1 || options->top_k > MAX_CANDIDATES)
@@ -56,13 +54,11 @@ static sr_status check_options(const sr_decide_options *options, sr_error *error
                         options->top_k, MAX_CANDIDATES);
     switch (options->path) {
     case SR_PATH_AUTO:
-    case SR_PATH_SLOW: return SR_OK;
     case SR_PATH_FAST:
-        return sri_fail(error, SR_ERR_UNSUPPORTED, "path",
-                        "this table has no fast path yet; use slow or auto");
+    case SR_PATH_SLOW: return SR_OK;
     case SR_PATH_RERANK:
         return sri_fail(error, SR_ERR_UNSUPPORTED, "path",
-                        "there is no reranker yet; use slow or auto");
+                        "there is no reranker yet; use fast, slow or auto");
     }
     return sri_fail(error, SR_ERR_INVALID, "path", "there is no path %d", (int)options->path);
 }
@@ -82,7 +78,7 @@ static sr_status check_texts(const sr_str *texts, size_t n, sr_error *error) {
     return SR_OK;
 }
 
-/* ---- Before the search ---------------------------------------------------------------------------------- */
+/* ---- Before the rounds ---------------------------------------------------------------------------------- */
 
 static bool copy_text(sr_decisions *result, sr_str text, sr_str *copy) {
     if (sri_utf8_valid(text, NULL)) {
@@ -102,19 +98,30 @@ static void answer_nothing(sr_decision *decision, sr_reason reason, uint64_t rev
     decision->confidence = decision->score = decision->margin = NAN;
     decision->path = SR_PATH_SLOW;
     decision->revision = revision;
+    decision->route = (sr_str){0};
+    decision->candidates = NULL;
+    decision->candidate_count = 0;
+    decision->fitted = decision->truncated = 0;
+}
+
+static bool make_room(decide_call *call, size_t n) {
+    size_t bytes, some = SRI_MIN(SOME, n);
+    if (!sri_size_mul(n, sizeof *call->result->items, &bytes)) return false;
+    call->result->items = sri_arena_alloc(&call->result->arena, bytes);
+    call->asked = sri_alloc_array(n, sizeof *call->asked);
+    call->texts = sri_alloc_array(n, sizeof *call->texts);
+    call->settled = sri_alloc_zero(n, 1);
+    call->rows = sri_alloc_array(n, sizeof *call->rows);
+    call->answers = sri_alloc_array(some, sizeof *call->answers);
+    call->shown = sri_alloc_array(some * call->candidates, sizeof *call->shown);
+    return call->result->items != NULL && call->asked != NULL && call->texts != NULL &&
+           call->settled != NULL && call->rows != NULL && call->answers != NULL &&
+           call->shown != NULL;
 }
 
 static bool copy_texts(decide_call *call, const sr_str *texts, size_t n) {
     sr_decisions *result = call->result;
-    size_t bytes;
-    if (!sri_size_mul(n, sizeof *result->items, &bytes)) return false;
-    result->items = sri_arena_alloc(&result->arena, bytes);
-    call->asked = sri_alloc_array(n, sizeof *call->asked);
-    call->texts = sri_alloc_array(n, sizeof *call->texts);
-    call->truncated = sri_alloc_zero(n, 1);
-    if (result->items == NULL || call->asked == NULL || call->texts == NULL ||
-        call->truncated == NULL)
-        return false;
+    if (!make_room(call, n)) return false;
     for (size_t i = 0; i < n; i++) {
         result->items[i] = (sr_decision){0};
         if (!copy_text(result, texts[i], &result->items[i].text)) return false;
@@ -122,139 +129,231 @@ static bool copy_texts(decide_call *call, const sr_str *texts, size_t n) {
         answer_nothing(&result->items[i], SR_REASON_EMPTY_TEXT, 0);
         if (sri_text_blank(texts[i])) continue;
         call->asked[call->count] = i;
+        call->rows[call->count] = NO_ROW;
         call->texts[call->count++] = result->items[i].text;
     }
     return true;
 }
 
-static sr_status encode(decide_call *call, sr_error *error) {
-    sr_status code = sri_router_ready(call->router, error);
-    if (code != SR_OK) return code;
-    size_t dimension = (size_t)sr_encoder_dimension(call->router->encoder), floats;
-    if (sri_size_mul(call->count, dimension, &floats))
-        call->vectors = sri_alloc_array(floats, sizeof(float));
-    if (call->vectors == NULL) return sri_fail_memory(error);
-    return sr_encoder_encode(call->router->encoder, call->texts, call->count, call->vectors,
-                             call->truncated, error);
-}
+/* ---- Answers ------------------------------------------------------------------------------------------------ */
 
-/* ---- The search -------------------------------------------------------------------------------------------- */
-
-static void search_task(void *argument, size_t task, int slot) {
-    search_job *job = argument;
-    size_t first = task * job->per_task;
-    size_t n = SRI_MIN(job->per_task, job->count - first);
-    if (!sri_index_search(job->table->index, job->queries + first * job->dimension, n, job->k,
-                          &job->scratch[slot], job->hits + first * job->k, job->counts + first))
-        atomic_store(&job->failed, true);
-}
-
-static void share_out(search_job *job, sri_pool *pool) {
-    size_t threads = (size_t)sri_pool_threads(pool);
-    size_t share = (job->count + threads - 1) / threads;
-    job->per_task = SRI_MIN(share, (size_t)SRI_INDEX_QUERY_BLOCK);
-    sri_pool_run(pool, search_task, job, (job->count + job->per_task - 1) / job->per_task);
-}
-
-/* ---- The decision -------------------------------------------------------------------------------------------- */
-
-static bool copy_candidates(const decide_call *call, const search_job *job, const sri_hit *hits,
-                            size_t count, sr_decision *decision) {
+static bool copy_candidates(const decide_call *call, const text_answer *answer,
+                            const shown_candidate *shown, sr_decision *decision) {
     sri_arena *arena = &call->result->arena;
-    size_t shown = SRI_MIN(call->candidates, count);
-    sr_candidate *candidates = sri_arena_alloc(arena, shown * sizeof *candidates);
+    if (answer->count == 0) return true;
+    sr_candidate *candidates = sri_arena_alloc(arena, answer->count * sizeof *candidates);
     if (candidates == NULL) return false;
-    for (size_t i = 0; i < shown; i++) {
-        const utterance *best = job->table->by_slot[hits[i].slot];
-        candidates[i] = (sr_candidate){.route = sri_arena_copy(arena, best->route->name),
-                                       .confidence = sri_confidence(job->scores, count, i),
-                                       .score = SRI_MAX(-1.0, SRI_MIN(1.0, job->scores[i])),
-                                       .utterance = sri_arena_copy(arena, utterance_text(best))};
+    for (size_t i = 0; i < answer->count; i++) {
+        sr_str best = {0};
+        if (shown[i].best != NULL) best = utterance_text(shown[i].best);
+        candidates[i] = (sr_candidate){.route = sri_arena_copy(arena, shown[i].route->name),
+                                       .confidence = shown[i].confidence,
+                                       .score = shown[i].score,
+                                       .utterance = sri_arena_copy(arena, best)};
         if (candidates[i].route.data == NULL || candidates[i].utterance.data == NULL) return false;
     }
-    decision->candidates = shown == 0 ? NULL : candidates;
-    decision->candidate_count = shown;
+    decision->candidates = candidates;
+    decision->candidate_count = answer->count;
     return true;
 }
 
-static bool decide_one(const decide_call *call, const search_job *job, size_t at,
-                       sr_decision *decision) {
-    const sri_hit *hits = job->hits + at * job->k;
-    size_t count = job->counts[at];
-    answer_nothing(decision, SR_REASON_EMPTY_TABLE, job->table->state.revision);
-    if (count == 0) return true;
-    for (size_t i = 0; i < count; i++) job->scores[i] = hits[i].score;
-    const live_route *best = job->table->numbers[hits[0].route];
-    sri_rule rule = {best->threshold, call->router->margin, call->no_reject};
-    sri_verdict verdict = sri_decide(job->scores, count, &rule);
-    decision->status = verdict.status;
-    decision->reason = verdict.reason;
-    decision->score = verdict.score;
-    decision->margin = verdict.margin;
-    decision->confidence = verdict.confidence;
-    if (verdict.status == SR_MATCHED) {
-        decision->route = sri_arena_copy(&call->result->arena, best->name);
+static bool copy_answer(const decide_call *call, size_t asked, const text_answer *answer,
+                        const shown_candidate *shown, sr_path path) {
+    sr_decision *decision = &call->result->items[call->asked[asked]];
+    answer_nothing(decision, answer->reason, call->revision);
+    decision->status = answer->status;
+    decision->confidence = answer->confidence;
+    decision->score = answer->score;
+    decision->margin = answer->margin;
+    decision->path = path;
+    decision->fitted = answer->fitted;
+    if (path == SR_PATH_SLOW) decision->truncated = call->truncated[call->rows[asked]] != 0;
+    if (answer->status == SR_MATCHED) {
+        decision->route = sri_arena_copy(&call->result->arena, answer->route->name);
         if (decision->route.data == NULL) return false;
     }
-    return copy_candidates(call, job, hits, count, decision);
+    return copy_candidates(call, answer, shown, decision);
 }
 
-static bool make_job(const decide_call *call, const route_table *table, search_job *job) {
-    size_t some = SRI_MIN(SOME, call->count);
-    job->table = table;
-    job->scratch = call->router->scratch;
-    job->dimension = (size_t)sr_encoder_dimension(call->router->encoder);
-    job->k = SRI_MIN(SRI_MAX(call->candidates, (size_t)2), SRI_MAX(table->routes, (size_t)1));
-    job->hits = sri_alloc_array(some * job->k, sizeof *job->hits);
-    job->counts = sri_alloc_array(some, sizeof *job->counts);
-    job->scores = sri_alloc_array(job->k, sizeof *job->scores);
-    return job->hits != NULL && job->counts != NULL && job->scores != NULL;
+static judging make_judging(const decide_call *call) {
+    return (judging){.router = call->router,
+                     .candidates = call->candidates,
+                     .no_reject = call->no_reject,
+                     .alone = call->path == SR_PATH_FAST,
+                     .answers = call->answers,
+                     .shown = call->shown};
 }
 
-/* Searches and decides all that was asked. The caller holds the shared lock. */
-static bool decide_all(decide_call *call) {
-    search_job job = {0};
-    bool enough = make_job(call, call->router->table, &job);
+/* ---- A round. The caller holds the shared lock -------------------------------------------------------------------- */
+
+/* Whether the fast path may answer in this state of the table. */
+static bool fast_allowed(const decide_call *call) {
+    const live_fit *fitted = call->router->fitted;
+    if (fitted == NULL || fitted->fit == NULL || !fitted->has_fast) return false;
+    if (call->path == SR_PATH_FAST) return true;
+    return call->path == SR_PATH_AUTO && fitted->pending == 0 && call->router->margin == 0;
+}
+
+static bool answer_fast(decide_call *call) {
+    judging job = make_judging(call);
+    bool enough = true;
     for (size_t done = 0; done < call->count && enough; done += job.count) {
         job.count = SRI_MIN(SOME, call->count - done);
-        job.queries = call->vectors + done * job.dimension;
-        share_out(&job, call->router->pool);
-        enough = !atomic_load(&job.failed);
+        job.texts = call->texts + done;
+        enough = sri_judge_fast(&job);
         for (size_t i = 0; i < job.count && enough; i++) {
-            sr_decision *decision = &call->result->items[call->asked[done + i]];
-            enough = decide_one(call, &job, i, decision);
-            decision->truncated = call->truncated[done + i] != 0;
+            call->settled[done + i] = call->answers[i].settled;
+            if (call->answers[i].settled)
+                enough = copy_answer(call, done + i, &call->answers[i],
+                                     call->shown + i * call->candidates, SR_PATH_FAST);
         }
     }
-    sri_free(job.hits);
-    sri_free(job.counts);
-    sri_free(job.scores);
     return enough;
+}
+
+/* The texts that are not settled, some at a time, with their vectors side by side. */
+static bool answer_slow(decide_call *call) {
+    judging job = make_judging(call);
+    size_t dimension = (size_t)sr_encoder_dimension(call->router->encoder);
+    size_t some = SRI_MIN(SOME, call->count);
+    size_t *places = sri_alloc_array(some, sizeof *places);
+    sr_str *texts = sri_alloc_array(some, sizeof *texts);
+    float *vectors = sri_alloc_array(some * dimension, sizeof *vectors);
+    bool enough = places != NULL && texts != NULL && vectors != NULL;
+    job.texts = texts;
+    job.vectors = vectors;
+    for (size_t next = 0; next < call->count && enough;) {
+        job.count = 0;
+        for (; next < call->count && job.count < SOME; next++) {
+            if (call->settled[next]) continue;
+            memcpy(vectors + job.count * dimension, call->vectors + call->rows[next] * dimension,
+                   dimension * sizeof *vectors);
+            texts[job.count] = call->texts[next];
+            places[job.count++] = next;
+        }
+        enough = job.count == 0 || sri_judge_slow(&job);
+        for (size_t i = 0; i < job.count && enough; i++)
+            enough = copy_answer(call, places[i], &call->answers[i],
+                                 call->shown + i * call->candidates, SR_PATH_SLOW);
+    }
+    sri_free(places);
+    sri_free(texts);
+    sri_free(vectors);
+    return enough;
+}
+
+static void answer_empty(decide_call *call) {
+    for (size_t i = 0; i < call->count; i++)
+        answer_nothing(&call->result->items[call->asked[i]], SR_REASON_EMPTY_TABLE, call->revision);
+}
+
+/* Brings the fast path's answers to the state at hand. */
+static sr_status look(decide_call *call, bool first, sr_error *error) {
+    const sr_router *router = call->router;
+    uint64_t revision = router->table->state.revision;
+    uint64_t fit = router->fitted == NULL ? 0 : router->fitted->serial;
+    if (!first && revision == call->revision && fit == call->fit) return SR_OK;
+    call->revision = revision;
+    call->fit = fit;
+    for (size_t i = 0; i < call->result->count; i++) call->result->items[i].revision = revision;
+    memset(call->settled, 0, call->count);
+    if (fast_allowed(call)) return answer_fast(call) ? SR_OK : sri_fail_memory(error);
+    if (call->path != SR_PATH_FAST) return SR_OK;
+    return sri_fail(error, SR_ERR_UNSUPPORTED, "path",
+                    "the table %s has no fast path; make it with `synaptoroute fit`, or use slow "
+                    "or auto",
+                    router->database);
+}
+
+/* One round; `*missing` takes the number of texts that must be encoded before the next. */
+static sr_status round_of(decide_call *call, bool first, size_t *missing, sr_error *error) {
+    *missing = 0;
+    if (sri_table_utterances(call->router->table) == 0) {
+        call->revision = call->router->table->state.revision;
+        answer_empty(call);
+        return SR_OK;
+    }
+    sr_status code = look(call, first, error);
+    size_t open = 0;
+    for (size_t i = 0; i < call->count && code == SR_OK; i++) {
+        if (call->settled[i]) continue;
+        open++;
+        *missing += call->rows[i] == NO_ROW;
+    }
+    if (code != SR_OK || *missing > 0 || open == 0) return code;
+    return answer_slow(call) ? SR_OK : sri_fail_memory(error);
+}
+
+/* ---- Between rounds, without a lock ------------------------------------------------------------------------------ */
+
+static bool reserve_rows(decide_call *call, size_t count, size_t dimension) {
+    size_t row;
+    void *vectors = call->vectors, *flags = call->truncated;
+    bool enough = sri_size_mul(dimension, sizeof(float), &row) &&
+                  sri_grow(&vectors, &call->vector_capacity, call->vector_count + count, row);
+    call->vectors = vectors;
+    enough = enough && sri_grow(&flags, &call->flag_capacity, call->vector_count + count, 1);
+    call->truncated = flags;
+    return enough;
+}
+
+/* Encodes `missing` texts that are not settled and have no vector; `all`: settled ones too. */
+static sr_status encode(decide_call *call, size_t missing, bool all, sr_error *error) {
+    size_t dimension = (size_t)sr_encoder_dimension(call->router->encoder), count = 0;
+    if (all) missing = call->count;
+    sr_str *texts = sri_alloc_array(missing, sizeof *texts);
+    if (texts == NULL || !reserve_rows(call, missing, dimension)) {
+        sri_free(texts);
+        return sri_fail_memory(error);
+    }
+    size_t base = call->vector_count;
+    for (size_t i = 0; i < call->count; i++) {
+        if (call->rows[i] != NO_ROW || (call->settled[i] && !all)) continue;
+        call->rows[i] = base + count;
+        texts[count++] = call->texts[i];
+    }
+    sr_status code =
+        sr_encoder_encode(call->router->encoder, texts, count, call->vectors + base * dimension,
+                          call->truncated + base, error);
+    call->vector_count += count;
+    sri_free(texts);
+    return code;
 }
 
 /* What needs no model: blank texts, and all texts while there is nothing to compare with. */
 static bool answer_without_model(decide_call *call) {
     pthread_rwlock_rdlock(&call->router->lock);
-    uint64_t revision = call->router->table->state.revision;
-    bool empty = call->router->table->utterances == 0;
+    call->revision = call->router->table->state.revision;
+    bool empty = sri_table_utterances(call->router->table) == 0;
     pthread_rwlock_unlock(&call->router->lock);
-    for (size_t i = 0; i < call->result->count; i++) call->result->items[i].revision = revision;
-    if (!empty) return call->count == 0;
-    for (size_t i = 0; i < call->count; i++)
-        call->result->items[call->asked[i]].reason = SR_REASON_EMPTY_TABLE;
-    return true;
+    for (size_t i = 0; i < call->result->count; i++)
+        call->result->items[i].revision = call->revision;
+    if (empty) answer_empty(call);
+    return empty || call->count == 0;
 }
 
 static sr_status run(decide_call *call, sr_error *error) {
     if (answer_without_model(call)) return SR_OK;
-    sr_status code = encode(call, error);
-    if (code != SR_OK) return code;
-    pthread_rwlock_rdlock(&call->router->lock);
-    uint64_t revision = call->router->table->state.revision;
-    for (size_t i = 0; i < call->result->count; i++) call->result->items[i].revision = revision;
-    bool enough = decide_all(call);
-    pthread_rwlock_unlock(&call->router->lock);
-    return enough ? SR_OK : sri_fail_memory(error);
+    sr_status code = sri_router_ready(call->router, error);
+    size_t missing = 1;
+    for (int round = 0; code == SR_OK && missing > 0; round++) {
+        pthread_rwlock_rdlock(&call->router->lock);
+        code = round_of(call, round == 0, &missing, error);
+        pthread_rwlock_unlock(&call->router->lock);
+        if (code == SR_OK && missing > 0) code = encode(call, missing, round >= ROUNDS, error);
+    }
+    return code;
+}
+
+static void free_call(decide_call *call) {
+    sri_free(call->asked);
+    sri_free(call->texts);
+    sri_free(call->settled);
+    sri_free(call->rows);
+    sri_free(call->vectors);
+    sri_free(call->truncated);
+    sri_free(call->answers);
+    sri_free(call->shown);
 }
 
 sr_status sr_decide(sr_router *router, const sr_str *texts, size_t n,
@@ -266,17 +365,15 @@ sr_status sr_decide(sr_router *router, const sr_str *texts, size_t n,
     if (code == SR_OK) code = check_texts(texts, n, error);
     if (code == SR_OK) code = sri_router_look(router, error);
     if (code != SR_OK) return code;
-    decide_call call = {.router = router, .no_reject = options.no_reject != 0};
+    decide_call call = {
+        .router = router, .no_reject = options.no_reject != 0, .path = options.path};
     call.candidates = options.top_k == 0  ? DEFAULT_CANDIDATES
                       : options.top_k < 0 ? 0
                                           : (size_t)options.top_k;
     call.result = sri_alloc_zero(1, sizeof *call.result);
     if (call.result == NULL || !copy_texts(&call, texts, n)) code = sri_fail_memory(error);
     if (code == SR_OK) code = run(&call, error);
-    sri_free(call.asked);
-    sri_free(call.texts);
-    sri_free(call.vectors);
-    sri_free(call.truncated);
+    free_call(&call);
     if (code == SR_OK)
         *handle = call.result;
     else

@@ -8,6 +8,8 @@ struct sr_table {
     sri_arena arena;
     sr_route_view *views;
     size_t count;
+    const sr_str *oos;
+    size_t oos_count;
     uint64_t revision;
 };
 
@@ -16,12 +18,12 @@ static bool copy(sr_table *table, sr_str *to, sr_str from) {
     return to->data != NULL;
 }
 
-static bool copy_utterances(sr_table *table, const live_route *route, sr_route_view *view) {
+static bool copy_utterances(sr_table *table, const live_route *route, const sr_str **copies) {
     sr_str *texts = sri_arena_alloc(&table->arena, route->count * sizeof *texts);
     if (texts == NULL) return false;
     for (size_t i = 0; i < route->count; i++)
         if (!copy(table, &texts[i], utterance_text(route->utterances[i]))) return false;
-    view->utterances = texts;
+    *copies = texts;
     return true;
 }
 
@@ -31,20 +33,22 @@ static bool copy_route(sr_table *table, const live_route *route, bool with_utter
     return copy(table, &view->name, route->name) &&
            copy(table, &view->description, route->description) &&
            copy(table, &view->metadata, route->metadata) &&
-           (!with_utterances || copy_utterances(table, route, view));
+           (!with_utterances || copy_utterances(table, route, &view->utterances));
 }
 
 /* The caller holds the lock. `only` NULL: all routes. */
 static bool copy_table(sr_table *table, const route_table *live, const live_route *only,
                        bool with_utterances) {
-    size_t count = only != NULL ? 1 : live->routes;
+    size_t count = only != NULL ? 1 : sri_table_routes(live);
     table->revision = live->state.revision;
     table->views = sri_arena_alloc(&table->arena, count * sizeof *table->views);
     if (table->views == NULL) return false;
     if (only != NULL) return copy_route(table, only, with_utterances);
     for (const live_route *route = live->first; route != NULL; route = route->next)
-        if (!copy_route(table, route, with_utterances)) return false;
-    return true;
+        if (route != live->oos && !copy_route(table, route, with_utterances)) return false;
+    table->oos_count = sri_table_oos(live);
+    return table->oos_count == 0 || !with_utterances ||
+           copy_utterances(table, live->oos, &table->oos);
 }
 
 sr_status sr_table_read(sr_router *router, const sr_str *name, int with_utterances,
@@ -56,7 +60,8 @@ sr_status sr_table_read(sr_router *router, const sr_str *name, int with_utteranc
     sr_table *table = sri_alloc_zero(1, sizeof *table);
     if (table == NULL) return sri_fail_memory(error);
     pthread_rwlock_rdlock(&router->lock);
-    const live_route *only = name == NULL ? NULL : sri_table_find(router->table, *name);
+    const live_route *only =
+        name == NULL || sri_is_oos(*name) ? NULL : sri_table_find(router->table, *name);
     bool found = name == NULL || only != NULL;
     bool enough = found && copy_table(table, router->table, only, with_utterances != 0);
     pthread_rwlock_unlock(&router->lock);
@@ -76,6 +81,11 @@ uint64_t sr_table_revision(const sr_table *table) { return table->revision; }
 
 const sr_route_view *sr_table_route(const sr_table *table, size_t index) {
     return index < table->count ? &table->views[index] : NULL;
+}
+
+const sr_str *sr_table_oos(const sr_table *table, size_t *count) {
+    *count = table->oos_count;
+    return table->oos;
 }
 
 void sr_table_free(sr_table **handle) {

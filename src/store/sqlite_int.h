@@ -19,7 +19,9 @@ typedef enum statement_id {
     REMOVE_UTTERANCE,
     MOVE_UTTERANCE,
     ADD_VECTOR,
-    GET_META,
+    GET_REVISION,
+    GET_REVISION_1, /* of a database of schema 1 */
+    SAVE_FIT,
     SET_META,
     BEGIN_WRITE,
     COMMIT,
@@ -29,8 +31,9 @@ typedef enum statement_id {
 
 typedef struct sqlite_store {
     sri_store base;
-    sqlite3 *db;
+    sqlite3 *db; /* NULL while there is no file */
     char *path;
+    unsigned flags; /* as opened */
     sqlite3_stmt *statements[STATEMENTS];
 } sqlite_store;
 
@@ -51,13 +54,18 @@ SR_MUST_CHECK sr_status sri_sqlite_integer(sqlite_store *store, const char *sql,
 SR_MUST_CHECK sr_status sri_sqlite_prepare(sqlite_store *store, statement_id id,
                                            sqlite3_stmt **statement, sr_error *error);
 
-/* Opens the connection of a store whose path is set (sqlite_open.c). */
-SR_MUST_CHECK sr_status sri_sqlite_connect(sqlite_store *store, unsigned flags, sr_error *error);
+/* Opens the connection of a store whose path and flags are set (sqlite_open.c). A missing file is made when
+ * `make`; otherwise `db` stays NULL, with SR_OK. */
+SR_MUST_CHECK sr_status sri_sqlite_connect(sqlite_store *store, bool make, sr_error *error);
 
 SR_MUST_CHECK sr_status sri_sqlite_load(sri_store *store, const char *fingerprint, int dimension,
                                         const sri_store_sink *sink, sr_error *error);
 SR_MUST_CHECK sr_status sri_sqlite_commit(sri_store *store, const sri_commit *commit, bool *stale,
                                           sr_error *error);
+SR_MUST_CHECK sr_status sri_sqlite_load_fit(sri_store *store, bool whole, sri_store_fit *fit,
+                                            sr_error *error);
+SR_MUST_CHECK sr_status sri_sqlite_save_fit(sri_store *store, const sri_store_fit *fit,
+                                            uint64_t *serial, sr_error *error);
 SR_MUST_CHECK sr_status sri_sqlite_verify(sri_store *store, sr_error *error);
 
 /* A column as borrowed text. */

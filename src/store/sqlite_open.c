@@ -28,7 +28,7 @@
 
 static const char schema[] =
     "PRAGMA application_id = 1397895217;" /* APPLICATION_ID */
-    "PRAGMA user_version = 1;"            /* SRI_STORE_SCHEMA */
+    "PRAGMA user_version = 1;"            /* brought to SRI_STORE_SCHEMA at once */
     "CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT, WITHOUT "
     "ROWID;"
     "CREATE TABLE routes (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
@@ -45,7 +45,15 @@ static const char schema[] =
     " UNIQUE (utterance, model)) STRICT;"
     "INSERT INTO meta VALUES ('revision', 0), ('next_id', 1);";
 
-_Static_assert(APPLICATION_ID == 1397895217 && SRI_STORE_SCHEMA == 1, "as in the schema");
+/* From schema 1 to 2. The model's fingerprint has 64 characters, `fast` has them or none. */
+static const char second_schema[] =
+    "CREATE TABLE fits (id INTEGER PRIMARY KEY CHECK (id = 1), serial INTEGER NOT NULL,"
+    " revision INTEGER NOT NULL, kind INTEGER NOT NULL, model TEXT NOT NULL, fast TEXT NOT NULL,"
+    " max_oos_accepted REAL, min_precision REAL, auto_threshold REAL, fast_share REAL,"
+    " routes BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;"
+    "PRAGMA user_version = 2;";
+
+_Static_assert(APPLICATION_ID == 1397895217 && SRI_STORE_SCHEMA == 2, "as in the schema");
 
 /* ---- The connection ------------------------------------------------------------------------------- */
 
@@ -279,8 +287,9 @@ static sr_status open_existing(sqlite_store *store, unsigned flags, sr_error *er
         store, wanted_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, false, &first);
     if (code == SR_OK) code = read_application(store, &application, &first);
     if (code == SR_OK) {
-        store->base.read_only = wanted_read_only || sqlite3_db_readonly(store->db, "main") == 1 ||
-                                log_cannot_be_made(store);
+        atomic_store(&store->base.read_only, wanted_read_only ||
+                                                 sqlite3_db_readonly(store->db, "main") == 1 ||
+                                                 log_cannot_be_made(store));
         return SR_OK;
     }
     /* The connection reports extended codes; the kind is in the low byte. */
@@ -301,12 +310,23 @@ static sr_status open_existing(sqlite_store *store, unsigned flags, sr_error *er
                         "cannot read database %s: a change to it was interrupted; open it once for "
                         "writing, as `add` and `import` do, so that it is undone",
                         store->path);
-    store->base.read_only = true;
+    atomic_store(&store->base.read_only, true);
     code = open_connection(store, SQLITE_OPEN_READONLY, true, error);
     return code != SR_OK ? code : read_application(store, &application, error);
 }
 
 /* ---- A new database --------------------------------------------------------------------------------- */
+
+/* Commits, or rolls back what has failed. */
+static sr_status end_change(sqlite_store *store, sr_status code, const char *doing,
+                            sr_error *error) {
+    if (code == SR_OK) code = sri_sqlite_run(store, "COMMIT", doing, error);
+    if (code != SR_OK && !sqlite3_get_autocommit(store->db)) {
+        sr_status ignored = sri_sqlite_run(store, "ROLLBACK", doing, NULL);
+        (void)ignored;
+    }
+    return code;
+}
 
 /* Two processes may come here with the same empty file: the second finds it made. */
 static sr_status create_schema(sqlite_store *store, sr_error *error) {
@@ -317,32 +337,55 @@ static sr_status create_schema(sqlite_store *store, sr_error *error) {
     code = read_application(store, &application, error);
     if (code == SR_OK && application == 0)
         code = sri_sqlite_run(store, schema, "create database", error);
-    if (code == SR_OK) code = sri_sqlite_run(store, "COMMIT", "create database", error);
-    if (code != SR_OK && !sqlite3_get_autocommit(store->db)) {
-        sr_status ignored = sri_sqlite_run(store, "ROLLBACK", "create database", NULL);
-        (void)ignored;
+    if (code == SR_OK && application == 0)
+        code = sri_sqlite_run(store, second_schema, "create database", error);
+    return end_change(store, code, "create database", error);
+}
+
+/* Two processes may migrate the same file: the second finds it done. */
+static sr_status migrate(sqlite_store *store, sr_error *error) {
+    static const char doing[] = "bring to this version's schema";
+    int64_t version = 0;
+    sr_status code = sri_sqlite_run(store, "BEGIN IMMEDIATE", doing, error);
+    if (code != SR_OK) return code;
+    code = sri_sqlite_integer(store, "PRAGMA user_version", &version, error);
+    if (code == SR_OK && version == 1) {
+        sri_log(SR_LOG_INFO, "database %s: schema 1 becomes %d", store->path, SRI_STORE_SCHEMA);
+        code = sri_sqlite_run(store, second_schema, doing, error);
     }
+    return end_change(store, code, doing, error);
+}
+
+static sr_status check_tables(sqlite_store *store, int expected, sr_error *error) {
+    int64_t tables = 0;
+    sr_status code =
+        sri_sqlite_integer(store,
+                           "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN"
+                           " ('meta', 'routes', 'utterances', 'models', 'vectors', 'fits')",
+                           &tables, error);
+    if (code == SR_OK && tables < expected)
+        return sri_fail(error, SR_ERR_FORMAT, store->path,
+                        "database %s lacks %d of its %d tables; restore it from a copy",
+                        store->path, (int)(expected - tables), expected);
     return code;
 }
 
 static sr_status check_opened(sqlite_store *store, sr_error *error) {
-    int64_t application = 0, version = 0, tables = 0;
+    int64_t application = 0, version = 0;
     sr_status code = read_application(store, &application, error);
     if (code == SR_OK) code = sri_sqlite_integer(store, "PRAGMA user_version", &version, error);
     if (code != SR_OK) return code;
     if (application != APPLICATION_ID) return another_program(store->path, error);
-    if (version != SRI_STORE_SCHEMA)
+    if (version < 1 || version > SRI_STORE_SCHEMA)
         return sri_fail(error, SR_ERR_DATABASE, store->path,
-                        "database %s has schema %lld; this version knows %d", store->path,
+                        "database %s has schema %lld; this version knows 1 to %d", store->path,
                         (long long)version, SRI_STORE_SCHEMA);
-    code = sri_sqlite_integer(store,
-                              "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN"
-                              " ('meta', 'routes', 'utterances', 'models', 'vectors')",
-                              &tables, error);
-    if (code == SR_OK && tables != 5)
-        return sri_fail(error, SR_ERR_FORMAT, store->path,
-                        "database %s lacks %d of its 5 tables; restore it from a copy", store->path,
-                        (int)(5 - tables));
+    code = check_tables(store, version == 1 ? 5 : 6, error);
+    if (code == SR_OK && version == 1 && !atomic_load(&store->base.read_only)) {
+        code = migrate(store, error);
+        version = SRI_STORE_SCHEMA;
+    }
+    atomic_store(&store->base.schema, (int)version);
     return code;
 }
 
@@ -390,11 +433,13 @@ static sr_status open_or_make(sqlite_store *store, file_kind kind, unsigned flag
     return code;
 }
 
-sr_status sri_sqlite_connect(sqlite_store *store, unsigned flags, sr_error *error) {
+sr_status sri_sqlite_connect(sqlite_store *store, bool make, sr_error *error) {
     file_kind kind;
-    sr_status code = examine(store->path, flags, &kind, error);
-    if (code != SR_OK) return code;
-    code = open_or_make(store, kind, flags, error);
-    if (code != SR_OK && kind == FILE_MISSING && store->db != NULL) remove_empty(store);
+    sr_status code = examine(store->path, store->flags, &kind, error);
+    if (code != SR_OK || (kind == FILE_MISSING && !make)) return code;
+    code = open_or_make(store, kind, store->flags, error);
+    if (code == SR_OK) return SR_OK;
+    if (kind == FILE_MISSING && store->db != NULL) remove_empty(store);
+    close_connection(store); /* the next call may have more luck */
     return code;
 }

@@ -155,24 +155,72 @@ static void forget_bindings(sqlite_store *store) {
     }
 }
 
+/* Ends the transaction if it is still there. */
+static void leave(sqlite_store *store) {
+    forget_bindings(store);
+    if (sqlite3_get_autocommit(store->db)) return;
+    sr_status ended = simple(store, ROLLBACK, NULL);
+    if (ended != SR_OK)
+        sri_log(SR_LOG_WARN, "database %s: a transaction could not be rolled back", store->path);
+}
+
 sr_status sri_sqlite_commit(sri_store *base, const sri_commit *commit, bool *stale,
                             sr_error *error) {
     sqlite_store *store = (sqlite_store *)base;
-    uint64_t stored = 0;
+    uint64_t stored = 0, fit;
     *stale = false;
-    sr_status code = simple(store, BEGIN_WRITE, error);
+    sr_status code = store->db == NULL ? sri_sqlite_connect(store, true, error) : SR_OK;
+    if (code == SR_OK) code = simple(store, BEGIN_WRITE, error);
     if (code != SR_OK) return code;
-    code = base->kind->revision(base, &stored, error);
+    code = base->kind->revision(base, &stored, &fit, error);
     if (code == SR_OK && stored != commit->base_revision) *stale = true;
     if (code == SR_OK && !*stale) code = write_all(store, commit, error);
     if (code == SR_OK && !*stale) code = simple(store, COMMIT, error);
-    forget_bindings(store);
-    if (!sqlite3_get_autocommit(store->db)) {
-        sr_status ended = simple(store, ROLLBACK, NULL);
-        if (ended != SR_OK)
-            sri_log(SR_LOG_WARN, "database %s: a transaction could not be rolled back",
-                    store->path);
+    leave(store);
+    return code;
+}
+
+/* ---- The fit ------------------------------------------------------------------------------------------ */
+
+static void bind_number(sqlite3_stmt *statement, int place, double number) {
+    if (isnan(number))
+        sqlite3_bind_null(statement, place);
+    else
+        sqlite3_bind_double(statement, place, number);
+}
+
+static void bind_blob(sqlite3_stmt *statement, int place, const sri_buffer *blob) {
+    sqlite3_bind_blob64(statement, place, blob->len == 0 ? "" : blob->data, blob->len,
+                        SQLITE_STATIC);
+}
+
+/* One statement is a transaction of its own. */
+sr_status sri_sqlite_save_fit(sri_store *base, const sri_store_fit *fit, uint64_t *serial,
+                              sr_error *error) {
+    sqlite_store *store = (sqlite_store *)base;
+    sqlite3_stmt *statement = NULL;
+    *serial = 0;
+    sr_status code = store->db == NULL ? sri_sqlite_connect(store, true, error) : SR_OK;
+    if (code == SR_OK) code = sri_sqlite_prepare(store, SAVE_FIT, &statement, error);
+    if (code != SR_OK) return code;
+    sqlite3_bind_int64(statement, 1, (int64_t)fit->revision);
+    sqlite3_bind_int(statement, 2, (int)fit->kind);
+    bind_text(statement, 3, sr_str_of(fit->model));
+    bind_text(statement, 4, sr_str_of(fit->fast));
+    bind_number(statement, 5, fit->max_oos_accepted);
+    bind_number(statement, 6, fit->min_precision);
+    bind_number(statement, 7, fit->auto_threshold);
+    bind_number(statement, 8, fit->fast_share);
+    bind_blob(statement, 9, &fit->routes);
+    bind_blob(statement, 10, &fit->bytes);
+    int result = sqlite3_step(statement);
+    if (result == SQLITE_ROW) {
+        *serial = (uint64_t)sqlite3_column_int64(statement, 0);
+        result = sqlite3_step(statement);
     }
+    if (result != SQLITE_DONE) code = sri_sqlite_fail(store, result, "write to database", error);
+    if (code != SR_OK) *serial = 0;
+    leave(store);
     return code;
 }
 
@@ -204,7 +252,13 @@ static const struct {
     {"SELECT 1 FROM vectors JOIN models ON models.id = vectors.model WHERE length(vector) <> "
      "dimension * 4",
      "a vector has another length than its model's"},
+    {"SELECT 1 FROM fits WHERE serial < 1 OR kind NOT BETWEEN 1 AND 2 OR length(model) <> 64 OR "
+     "length(fast) NOT IN (0, 64) OR length(routes) % 16 <> 0 OR (kind = 2) <> (length(bytes) > 0)"
+     " OR revision > (SELECT value FROM meta WHERE key = 'revision')",
+     "the fit has an impossible revision, kind or fingerprint, or lacks a part"},
 };
+
+#define EXPECTATIONS_OF_SCHEMA_1 (SRI_COUNT(expectations) - 1)
 
 static sr_status check_expectation(sqlite_store *store, size_t i, sr_error *error) {
     sqlite3_stmt *statement = NULL;
@@ -266,8 +320,10 @@ static sr_status check_pages(sqlite_store *store, sr_error *error) {
 
 sr_status sri_sqlite_verify(sri_store *base, sr_error *error) {
     sqlite_store *store = (sqlite_store *)base;
+    if (store->db == NULL) return SR_OK;
+    size_t count =
+        atomic_load(&base->schema) < 2 ? EXPECTATIONS_OF_SCHEMA_1 : SRI_COUNT(expectations);
     sr_status code = check_pages(store, error);
-    for (size_t i = 0; i < SRI_COUNT(expectations) && code == SR_OK; i++)
-        code = check_expectation(store, i, error);
+    for (size_t i = 0; i < count && code == SR_OK; i++) code = check_expectation(store, i, error);
     return code != SR_OK ? code : check_vectors(store, error);
 }

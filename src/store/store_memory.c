@@ -8,7 +8,7 @@
 
 typedef struct memory_store {
     sri_store base;
-    uint64_t revision;
+    uint64_t revision, fits;
 } memory_store;
 
 static sr_status load(sri_store *store, const char *fingerprint, int dimension,
@@ -18,9 +18,11 @@ static sr_status load(sri_store *store, const char *fingerprint, int dimension,
     return sink->begin(sink->user, &state, error);
 }
 
-static sr_status revision(sri_store *store, uint64_t *revision_out, sr_error *error) {
+static sr_status revision(sri_store *store, uint64_t *revision_out, uint64_t *fit,
+                          sr_error *error) {
     (void)error;
     *revision_out = ((memory_store *)store)->revision;
+    *fit = ((memory_store *)store)->fits;
     return SR_OK;
 }
 
@@ -28,6 +30,19 @@ static sr_status commit(sri_store *store, const sri_commit *commit, bool *stale,
     (void)error;
     *stale = false;
     ((memory_store *)store)->revision = commit->new_revision;
+    return SR_OK;
+}
+
+static sr_status load_fit(sri_store *store, bool whole, sri_store_fit *fit, sr_error *error) {
+    (void)store, (void)whole, (void)error;
+    *fit = (sri_store_fit){0};
+    return SR_OK;
+}
+
+static sr_status save_fit(sri_store *store, const sri_store_fit *fit, uint64_t *serial,
+                          sr_error *error) {
+    (void)fit, (void)error;
+    *serial = ++((memory_store *)store)->fits;
     return SR_OK;
 }
 
@@ -39,11 +54,14 @@ static sr_status verify(sri_store *store, sr_error *error) {
 static void close_store(sri_store *store) { sri_free(store); }
 
 sr_status sri_store_open_memory(sri_store **handle, sr_error *error) {
-    static const sri_store_kind kind = {load, revision, commit, verify, close_store};
+    static const sri_store_kind kind = {load,     revision, commit,     load_fit,
+                                        save_fit, verify,   close_store};
     memory_store *store = sri_alloc_zero(1, sizeof *store);
     *handle = NULL;
     if (store == NULL) return sri_fail_memory(error);
     store->base.kind = &kind;
+    atomic_init(&store->base.read_only, false);
+    atomic_init(&store->base.schema, SRI_STORE_SCHEMA);
     *handle = &store->base;
     return SR_OK;
 }

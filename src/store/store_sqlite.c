@@ -1,16 +1,23 @@
 /*
  * store_sqlite.c - the store in an SQLite file: loading, errors, and what its other files share.
  *
- * Five tables: `meta` (revision, next_id), `routes`, `utterances`, `models` (a fingerprint each) and
- * `vectors`, a blob of little-endian floats for each pair of utterance and model. Deleting an utterance takes
+ * Six tables: `meta` (revision, next_id), `routes`, `utterances`, `models` (a fingerprint each),
+ * `vectors`, a blob of little-endian floats for each pair of utterance and model, and `fits`, one row at
+ * most. Out-of-scope examples are the utterances of a route with a name that no other may have. Deleting an utterance takes
  * the vectors of all models with it. Vectors have a rowid and an index rather than a clustered key: a row
  * of an index may use only a quarter of a page, and vectors of 768 floats would each waste a page.
  *
  * WAL with synchronous NORMAL: a commit survives the death of the process; after a power failure the last
  * commits may be missing, but none is ever half there. The connection belongs to the router's writer.
+ *
+ * While there is no file there is no connection: every call looks first whether somebody has made it, and
+ * the first commit makes it. To make it at the opening and to remove it after a failure was rejected, as
+ * another process may have come to use it in between.
  */
 #include <errno.h>
+#include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "store/sqlite_int.h"
 
@@ -91,7 +98,19 @@ static const char *const statement_texts[STATEMENTS] = {
     /* Two processes may encode the same utterances anew at the same time. */
     [ADD_VECTOR] = "INSERT INTO vectors (utterance, model, vector) VALUES (?1, ?2, ?3)"
                    " ON CONFLICT (utterance, model) DO UPDATE SET vector = excluded.vector",
-    [GET_META] = "SELECT value FROM meta WHERE key = ?1",
+    [GET_REVISION] = "SELECT value, ifnull((SELECT serial FROM fits WHERE id = 1), 0) FROM meta"
+                     " WHERE key = 'revision'",
+    [GET_REVISION_1] = "SELECT value, 0 FROM meta WHERE key = 'revision'",
+    [SAVE_FIT] =
+        "INSERT INTO fits (id, serial, revision, kind, model, fast, max_oos_accepted,"
+        " min_precision, auto_threshold, fast_share, routes, bytes)"
+        " VALUES (1, 1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+        " ON CONFLICT (id) DO UPDATE SET serial = serial + 1, revision = excluded.revision,"
+        " kind = excluded.kind, model = excluded.model, fast = excluded.fast,"
+        " max_oos_accepted = excluded.max_oos_accepted, min_precision = excluded.min_precision,"
+        " auto_threshold = excluded.auto_threshold, fast_share = excluded.fast_share,"
+        " routes = excluded.routes, bytes = excluded.bytes WHERE revision <= excluded.revision"
+        " RETURNING serial",
     [SET_META] = "UPDATE meta SET value = ?2 WHERE key = ?1",
     [BEGIN_WRITE] = "BEGIN IMMEDIATE",
     [COMMIT] = "COMMIT",
@@ -130,6 +149,12 @@ sr_status sri_sqlite_integer(sqlite_store *store, const char *sql, int64_t *valu
 }
 
 /* ---- Loading ---------------------------------------------------------------------------------------- */
+
+/* Connects if somebody has made the file since it was found missing. */
+static sr_status wake(sqlite_store *store, sr_error *error) {
+    if (store->db != NULL || access(store->path, F_OK) != 0) return SR_OK;
+    return sri_sqlite_connect(store, false, error);
+}
 
 /* One pass over the rows of a query; `take` is called for each. */
 typedef sr_status row_fn(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error);
@@ -262,7 +287,10 @@ static sr_status load_all(sqlite_store *store, const char *fingerprint, int dime
 sr_status sri_sqlite_load(sri_store *base, const char *fingerprint, int dimension,
                           const sri_store_sink *sink, sr_error *error) {
     sqlite_store *store = (sqlite_store *)base;
-    sr_status code = sri_sqlite_run(store, "BEGIN", "read database", error);
+    sr_status code = wake(store, error);
+    if (code == SR_OK && store->db == NULL)
+        return sink->begin(sink->user, &(sri_store_state){.next_id = 1}, error);
+    if (code == SR_OK) code = sri_sqlite_run(store, "BEGIN", "read database", error);
     if (code != SR_OK) return code;
     code = load_all(store, fingerprint, dimension, sink, error);
     sr_status ended =
@@ -272,19 +300,75 @@ sr_status sri_sqlite_load(sri_store *base, const char *fingerprint, int dimensio
 
 /* ---- Opening and closing ---------------------------------------------------------------------------- */
 
-static sr_status revision(sri_store *base, uint64_t *value, sr_error *error) {
+/* Where it could only be read, an old database may since have been migrated by others. */
+static sr_status find_schema(sqlite_store *store, sr_error *error) {
+    int64_t version = 0;
+    if (atomic_load(&store->base.schema) == SRI_STORE_SCHEMA) return SR_OK;
+    sr_status code = sri_sqlite_integer(store, "PRAGMA user_version", &version, error);
+    if (code == SR_OK && version == SRI_STORE_SCHEMA)
+        atomic_store(&store->base.schema, (int)version);
+    return code;
+}
+
+static sr_status revision(sri_store *base, uint64_t *value, uint64_t *fit, sr_error *error) {
     sqlite_store *store = (sqlite_store *)base;
     sqlite3_stmt *statement = NULL;
-    sr_status code = sri_sqlite_prepare(store, GET_META, &statement, error);
+    *value = *fit = 0;
+    sr_status code = wake(store, error);
+    if (code == SR_OK && store->db == NULL) return SR_OK;
+    if (code == SR_OK) code = find_schema(store, error);
+    bool old = atomic_load(&base->schema) < 2;
+    if (code == SR_OK)
+        code = sri_sqlite_prepare(store, old ? GET_REVISION_1 : GET_REVISION, &statement, error);
     if (code != SR_OK) return code;
-    sqlite3_bind_text(statement, 1, "revision", -1, SQLITE_STATIC);
     int result = sqlite3_step(statement);
-    if (result == SQLITE_ROW)
+    if (result == SQLITE_ROW) {
         *value = (uint64_t)sqlite3_column_int64(statement, 0);
-    else
+        *fit = (uint64_t)sqlite3_column_int64(statement, 1);
+    } else {
         code = sri_sqlite_fail(store, result == SQLITE_DONE ? SQLITE_CORRUPT : result,
                                "read database", error);
+    }
     sqlite3_reset(statement);
+    return code;
+}
+
+static double number_or_nan(sqlite3_stmt *row, int column) {
+    return sqlite3_column_type(row, column) == SQLITE_NULL ? NAN
+                                                           : sqlite3_column_double(row, column);
+}
+
+static sr_status take_fit(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error) {
+    (void)store;
+    sri_store_fit *fit = user;
+    fit->serial = (uint64_t)sqlite3_column_int64(row, 0);
+    fit->revision = (uint64_t)sqlite3_column_int64(row, 1);
+    fit->kind = (sr_fit_kind)sqlite3_column_int(row, 2);
+    snprintf(fit->model, sizeof fit->model, "%s", (const char *)sqlite3_column_text(row, 3));
+    snprintf(fit->fast, sizeof fit->fast, "%s", (const char *)sqlite3_column_text(row, 4));
+    fit->max_oos_accepted = number_or_nan(row, 5);
+    fit->min_precision = number_or_nan(row, 6);
+    fit->auto_threshold = number_or_nan(row, 7);
+    fit->fast_share = number_or_nan(row, 8);
+    bool enough = sri_buffer_append(&fit->routes, sqlite3_column_blob(row, 9),
+                                    (size_t)sqlite3_column_bytes(row, 9)) &&
+                  sri_buffer_append(&fit->bytes, sqlite3_column_blob(row, 10),
+                                    (size_t)sqlite3_column_bytes(row, 10));
+    return enough ? SR_OK : sri_fail_memory(error);
+}
+
+sr_status sri_sqlite_load_fit(sri_store *base, bool whole, sri_store_fit *fit, sr_error *error) {
+    sqlite_store *store = (sqlite_store *)base;
+    *fit = (sri_store_fit){0};
+    if (store->db == NULL || atomic_load(&base->schema) < 2) return SR_OK;
+    sr_status code = each_row(
+        store,
+        whole ? "SELECT serial, revision, kind, model, fast, max_oos_accepted, min_precision,"
+                " auto_threshold, fast_share, routes, bytes FROM fits WHERE id = 1"
+              : "SELECT serial, revision, kind, model, fast, max_oos_accepted, min_precision,"
+                " auto_threshold, fast_share, routes, x'' FROM fits WHERE id = 1",
+        NULL, take_fit, fit, error);
+    if (code != SR_OK) sri_store_fit_free(fit);
     return code;
 }
 
@@ -298,17 +382,22 @@ static void close_store(sri_store *base) {
 
 sr_status sri_store_open_sqlite(const char *path, unsigned flags, sri_store **handle,
                                 sr_error *error) {
-    static const sri_store_kind kind = {sri_sqlite_load, revision, sri_sqlite_commit,
-                                        sri_sqlite_verify, close_store};
+    static const sri_store_kind kind = {
+        sri_sqlite_load,     revision,          sri_sqlite_commit, sri_sqlite_load_fit,
+        sri_sqlite_save_fit, sri_sqlite_verify, close_store};
     *handle = NULL;
     if (path[0] == '\0')
         return sri_fail(error, SR_ERR_INVALID, "database", "the name of the database is empty");
     sqlite_store *store = sri_alloc_zero(1, sizeof *store);
     if (store == NULL) return sri_fail_memory(error);
-    store->base = (sri_store){&kind, false, true};
+    store->base.kind = &kind;
+    store->base.keeps = true;
+    atomic_init(&store->base.read_only, false);
+    atomic_init(&store->base.schema, SRI_STORE_SCHEMA);
+    store->flags = flags;
     store->path = sri_strdup(sr_str_of(path));
     sr_status code =
-        store->path == NULL ? sri_fail_memory(error) : sri_sqlite_connect(store, flags, error);
+        store->path == NULL ? sri_fail_memory(error) : sri_sqlite_connect(store, false, error);
     if (code == SR_OK)
         *handle = &store->base;
     else

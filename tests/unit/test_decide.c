@@ -8,7 +8,7 @@
 static sri_verdict decide(double best, double second, sr_threshold threshold, double margin) {
     double scores[2] = {best, second};
     sri_rule rule = {threshold, margin, false};
-    return sri_decide(scores, isnan(second) ? 1 : 2, &rule);
+    return sri_decide(scores, isnan(second) ? 1 : 2, NAN, &rule);
 }
 
 static const sr_threshold automatic = {SR_THRESHOLD_AUTO, 0};
@@ -50,9 +50,9 @@ static void no_reject_gives_the_best_route_always(void **state) {
     (void)state;
     double scores[2] = {-0.2, -0.2};
     sri_rule rule = {{SR_THRESHOLD_COSINE, 0.9}, 0.5, true};
-    assert_int_equal(sri_decide(scores, 2, &rule).reason, SR_REASON_MATCHED);
-    assert_int_equal(sri_decide(scores, 0, NULL).reason, SR_REASON_EMPTY_TABLE);
-    assert_true(isnan(sri_decide(scores, 0, NULL).score));
+    assert_int_equal(sri_decide(scores, 2, NAN, &rule).reason, SR_REASON_MATCHED);
+    assert_int_equal(sri_decide(scores, 0, NAN, NULL).reason, SR_REASON_EMPTY_TABLE);
+    assert_true(isnan(sri_decide(scores, 0, NAN, NULL).score));
 }
 
 static void a_confidence_threshold_compares_confidence(void **state) {
@@ -71,21 +71,21 @@ static void confidence_grows_with_score_and_lead_and_sums_to_at_most_one(void **
     for (double best = -1; best < 0.99; best += 0.1)
         for (double second = -1; second <= best; second += 0.1) {
             double scores[4] = {best, second, second - 0.01, second - 0.4};
-            double first = sri_confidence(scores, 4, 0), sum = first;
+            double first = sri_confidence(scores, 4, NAN, 0), sum = first;
             assert_true(first >= 0 && first <= 1);
             double higher[2] = {best + 0.01, second + 0.01}, further[2] = {best, second - 0.01};
-            assert_true(sri_confidence(higher, 2, 0) >= first);
-            assert_true(sri_confidence(further, 2, 0) >= first);
+            assert_true(sri_confidence(higher, 2, NAN, 0) >= first);
+            assert_true(sri_confidence(further, 2, NAN, 0) >= first);
             for (size_t place = 1; place < 4; place++) {
-                double own = sri_confidence(scores, 4, place);
+                double own = sri_confidence(scores, 4, NAN, place);
                 assert_true(own >= 0 && own <= first + 1e-12);
                 sum += own;
             }
             assert_true(sum <= 1 + 1e-12);
         }
     double clear[2] = {0.95, 0.70}, doubtful[2] = {0.65, 0.64};
-    assert_true(sri_confidence(clear, 2, 0) > 0.95);
-    assert_true(sri_confidence(doubtful, 2, 0) < 0.3);
+    assert_true(sri_confidence(clear, 2, NAN, 0) > 0.95);
+    assert_true(sri_confidence(doubtful, 2, NAN, 0) < 0.3);
 }
 
 int main(void) {

@@ -158,7 +158,7 @@ static void the_file_says_whose_it_is(void **state) {
     sri_buffer file = {0};
     assert_int_equal(sri_read_file(self->path, 1 << 24, &file, NULL), SR_OK);
     assert_memory_equal(file.data + 68, "SR01", 4);
-    assert_int_equal(file.data[63], 1);
+    assert_int_equal(file.data[63], 2);
     sri_buffer_free(&file);
 }
 
@@ -172,7 +172,7 @@ static void info_describes_the_database(void **state) {
     assert_int_equal(info.utterances, 3);
     assert_int_equal(info.models, 1);
     assert_int_equal(info.revision, 2);
-    assert_int_equal(info.schema, 1);
+    assert_int_equal(info.schema, 2);
     assert_int_equal(info.dimension, TOY_DIMENSION);
     assert_int_equal(info.read_only, 0);
     assert_string_equal(info.stored_model, "toy");
@@ -252,7 +252,7 @@ static void databases_of_other_programs_are_left_alone(void **state) {
 static void a_newer_schema_is_left_alone(void **state) {
     fixture *self = *state;
     make_table(self);
-    run_sql(self->path, "PRAGMA user_version = 2");
+    run_sql(self->path, "PRAGMA user_version = 3");
     refuse_and_leave_alone(self, SR_ERR_DATABASE, "newer version");
 }
 

@@ -1,0 +1,286 @@
+/*
+ * refit_snapshot.c - the copy of the table that a fit learns from, so that decisions and changes go on meanwhile.
+ *
+ * Texts and vectors are copied under the shared lock: some milliseconds for ten thousand utterances. Routes without
+ * utterances are left out, as nothing can be learned of them. Names of routes are encoded as texts; their
+ * vectors are kept in the router from one fit to the next, since names seldom change.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "router/refit_int.h"
+#include "text/text.h"
+
+void sri_snapshot_free(snapshot *taken) {
+    sri_arena_free(&taken->arena);
+    sri_map_free(&taken->names);
+    sri_free(taken->vectors);
+    sri_free(taken->name_vectors);
+    sri_free(taken->labelled_vectors);
+    *taken = (snapshot){0};
+}
+
+/* ---- The table ------------------------------------------------------------------------------------------------ */
+
+typedef struct entry {
+    const utterance *utterance;
+    uint32_t place;
+} entry;
+
+static int by_id(const void *a, const void *b) {
+    uint64_t first = ((const entry *)a)->utterance->id, second = ((const entry *)b)->utterance->id;
+    return (first > second) - (first < second);
+}
+
+static void collect(const live_route *route, uint32_t place, entry *entries, size_t *count) {
+    for (size_t i = 0; i < route->count; i++)
+        if (route->utterances[i]->slot != SRI_INDEX_NONE)
+            entries[(*count)++] = (entry){route->utterances[i], place};
+}
+
+static bool copy_route(snapshot *taken, const live_route *route) {
+    sri_fit_route *copy = &taken->routes[taken->route_count];
+    *copy = (sri_fit_route){.id = route->id, .digest = route->digest, .count = route->count};
+    copy->name = sri_arena_copy(&taken->arena, route->name);
+    copy->description = sri_arena_copy(&taken->arena, route->description);
+    taken->thresholds[taken->route_count] = route->threshold;
+    return copy->name.data != NULL && copy->description.data != NULL &&
+           sri_map_put(&taken->names, copy->name, taken->route_count++);
+}
+
+static bool copy_routes(snapshot *taken, const route_table *table, entry *entries) {
+    taken->routes = sri_arena_alloc(&taken->arena, table->routes * sizeof *taken->routes);
+    taken->thresholds = sri_arena_alloc(&taken->arena, table->routes * sizeof *taken->thresholds);
+    if (taken->routes == NULL || taken->thresholds == NULL) return false;
+    for (const live_route *route = table->first; route != NULL; route = route->next) {
+        if (route->count == 0) continue;
+        if (route == table->oos) {
+            taken->oos_id = route->id;
+            taken->oos_digest = route->digest;
+            taken->oos_count = route->count;
+            collect(route, SRI_FIT_OUT_OF_SCOPE, entries, &taken->count);
+            continue;
+        }
+        collect(route, (uint32_t)taken->route_count, entries, &taken->count);
+        if (!copy_route(taken, route)) return false;
+    }
+    return true;
+}
+
+static bool copy_utterances(snapshot *taken, const route_table *table, size_t dimension,
+                            const entry *entries) {
+    size_t floats;
+    taken->texts = sri_arena_alloc(&taken->arena, taken->count * sizeof *taken->texts);
+    taken->places = sri_arena_alloc(&taken->arena, taken->count * sizeof *taken->places);
+    if (sri_size_mul(taken->count, dimension, &floats))
+        taken->vectors = sri_alloc_array(floats, sizeof *taken->vectors);
+    if (taken->texts == NULL || taken->places == NULL || taken->vectors == NULL) return false;
+    for (size_t i = 0; i < taken->count; i++) {
+        const utterance *each = entries[i].utterance;
+        taken->texts[i] = sri_arena_copy(&taken->arena, utterance_text(each));
+        if (taken->texts[i].data == NULL) return false;
+        taken->places[i] = entries[i].place;
+        memcpy(taken->vectors + i * dimension, sri_index_vector(table->index, each->slot),
+               dimension * sizeof *taken->vectors);
+    }
+    return true;
+}
+
+static bool copy_table(snapshot *taken, const route_table *table, size_t dimension) {
+    entry *entries = sri_alloc_array(table->utterances, sizeof *entries);
+    bool enough = entries != NULL && copy_routes(taken, table, entries);
+    taken->revision = table->state.revision;
+    if (enough) qsort(entries, taken->count, sizeof *entries, by_id);
+    enough = enough && copy_utterances(taken, table, dimension, entries);
+    sri_free(entries);
+    return enough;
+}
+
+sr_status sri_snapshot_take(sr_router *router, snapshot *taken, sr_error *error) {
+    *taken = (snapshot){0};
+    pthread_rwlock_rdlock(&router->lock);
+    bool enough = copy_table(taken, router->table, (size_t)sr_encoder_dimension(router->encoder));
+    pthread_rwlock_unlock(&router->lock);
+    if (enough) return SR_OK;
+    sri_snapshot_free(taken);
+    return sri_fail_memory(error);
+}
+
+/* ---- Labelled texts --------------------------------------------------------------------------------------------- */
+
+static sr_status check_label(const snapshot *taken, sr_str text, sr_str route, size_t number,
+                             uint32_t *label, sr_error *error) {
+    uint64_t place;
+    *label = SRI_FIT_OUT_OF_SCOPE;
+    if ((text.data == NULL && text.len > 0) || (route.data == NULL && route.len > 0))
+        return sri_fail(error, SR_ERR_INVALID, "texts",
+                        "labelled text %zu or its route has no data but a length", number);
+    if (text.len > SR_MAX_TEXT_BYTES)
+        return sri_fail(error, SR_ERR_LIMIT, "texts",
+                        "labelled text %zu has %zu bytes; at most %d are read", number, text.len,
+                        SR_MAX_TEXT_BYTES);
+    if (route.len == 0) return SR_OK;
+    if (!sri_map_get(&taken->names, route, &place))
+        return sri_fail(error, SR_ERR_INVALID, "routes",
+                        "labelled text %zu belongs to the route \"%.*s\", which the table does not "
+                        "have, or has without utterances; add it, or leave the text out",
+                        number, (int)SRI_MIN(route.len, (size_t)120), route.data);
+    *label = (uint32_t)place;
+    return SR_OK;
+}
+
+/* As texts are cleaned before they are decided. */
+static bool copy_clean(snapshot *taken, sr_str text, sr_str *copy) {
+    sri_buffer valid = {0};
+    bool enough = true, dirty = !sri_utf8_valid(text, NULL);
+    if (dirty) enough = sri_utf8_append_valid(&valid, text);
+    if (enough)
+        *copy = sri_arena_copy(&taken->arena, dirty ? (sr_str){valid.data, valid.len} : text);
+    sri_buffer_free(&valid);
+    return enough && copy->data != NULL;
+}
+
+sr_status sri_snapshot_label(snapshot *taken, const sr_str *texts, const sr_str *routes,
+                             size_t count, sr_error *error) {
+    if (count == 0) return SR_OK;
+    if (texts == NULL || routes == NULL)
+        return sri_fail(error, SR_ERR_INVALID, "texts",
+                        "%zu labelled texts, but texts or routes are not given", count);
+    size_t bytes, labels;
+    if (sri_size_mul(count, sizeof *taken->labelled, &bytes) &&
+        sri_size_mul(count, sizeof *taken->labels, &labels)) {
+        taken->labelled = sri_arena_alloc(&taken->arena, bytes);
+        taken->labels = sri_arena_alloc(&taken->arena, labels);
+    }
+    if (taken->labelled == NULL || taken->labels == NULL) return sri_fail_memory(error);
+    sr_status code = SR_OK;
+    for (size_t i = 0; i < count && code == SR_OK; i++) {
+        size_t at = taken->labelled_count;
+        code = check_label(taken, texts[i], routes[i], i, &taken->labels[at], error);
+        if (code != SR_OK || sri_text_blank(texts[i])) continue; /* answered without a model */
+        if (!copy_clean(taken, texts[i], &taken->labelled[at])) code = sri_fail_memory(error);
+        taken->labelled_count++;
+    }
+    return code;
+}
+
+/* ---- Encoding --------------------------------------------------------------------------------------------------- */
+
+/* Texts of names that were encoded, with their rows. */
+struct name_vectors {
+    sri_arena arena;
+    sri_map rows_of;
+    float *rows;
+    size_t count, capacity;
+};
+
+void sri_names_free(struct name_vectors **handle) {
+    if (*handle == NULL) return;
+    sri_arena_free(&(*handle)->arena);
+    sri_map_free(&(*handle)->rows_of);
+    sri_free((*handle)->rows);
+    sri_free(*handle);
+    *handle = NULL;
+}
+
+static bool name_texts(snapshot *taken, sr_str *texts) {
+    bool enough = true;
+    for (size_t i = 0; i < taken->route_count && enough; i++) {
+        sri_buffer text = {0};
+        enough = sri_fit_name_text(taken->routes[i].name, &text);
+        sr_str found = {text.data, text.len};
+        if (sri_text_blank(found)) found = taken->routes[i].name;
+        if (enough) texts[i] = sri_arena_copy(&taken->arena, found);
+        enough = enough && texts[i].data != NULL;
+        sri_buffer_free(&text);
+    }
+    return enough;
+}
+
+/* Names of routes that are gone would pile up. */
+static bool begin_names(sr_router *router, size_t route_count) {
+    if (router->names != NULL && router->names->count > 2 * route_count + 1000)
+        sri_names_free(&router->names);
+    if (router->names == NULL) router->names = sri_alloc_zero(1, sizeof *router->names);
+    return router->names != NULL;
+}
+
+/* Adds a row for each text that has none, encoding `fresh`, which takes these texts. */
+static sr_status add_names(sr_router *router, const sr_str *texts, size_t count, sr_str *fresh,
+                           sr_progress_fn *progress, void *user, sr_error *error) {
+    struct name_vectors *names = router->names;
+    size_t dimension = (size_t)sr_encoder_dimension(router->encoder), missing = 0;
+    sri_map seen = {0};
+    bool enough = true;
+    for (size_t i = 0; i < count && enough; i++) {
+        if (sri_map_get(&names->rows_of, texts[i], NULL) || sri_map_get(&seen, texts[i], NULL))
+            continue;
+        fresh[missing++] = texts[i];
+        enough = sri_map_put(&seen, texts[i], 1);
+    }
+    sri_map_free(&seen);
+    void *rows = names->rows;
+    enough = enough && sri_grow(&rows, &names->capacity, names->count + missing,
+                                dimension * sizeof *names->rows);
+    names->rows = rows;
+    if (!enough) return sri_fail_memory(error);
+    sr_status code = sri_router_encode(
+        router, fresh, missing, names->rows + names->count * dimension, progress, user, error);
+    for (size_t i = 0; i < missing && code == SR_OK; i++) {
+        sr_str key = sri_arena_copy(&names->arena, fresh[i]);
+        if (key.data == NULL || !sri_map_put(&names->rows_of, key, names->count))
+            return sri_fail_memory(error);
+        names->count++;
+    }
+    return code;
+}
+
+static sr_status encode_names(sr_router *router, snapshot *taken, sr_progress_fn *progress,
+                              void *user, sr_error *error) {
+    size_t dimension = (size_t)sr_encoder_dimension(router->encoder), floats;
+    size_t count = taken->route_count;
+    sr_str *texts = sri_alloc_array(2 * count, sizeof *texts);
+    if (sri_size_mul(count, dimension, &floats))
+        taken->name_vectors = sri_alloc_array(floats, sizeof *taken->name_vectors);
+    sr_status code = SR_OK;
+    if (texts == NULL || taken->name_vectors == NULL || !begin_names(router, count) ||
+        !name_texts(taken, texts))
+        code = sri_fail_memory(error);
+    if (code == SR_OK) code = add_names(router, texts, count, texts + count, progress, user, error);
+    for (size_t i = 0; i < count && code == SR_OK; i++) {
+        uint64_t row = 0;
+        (void)sri_map_get(&router->names->rows_of, texts[i], &row);
+        memcpy(taken->name_vectors + i * dimension, router->names->rows + row * dimension,
+               dimension * sizeof *taken->name_vectors);
+    }
+    sri_free(texts);
+    return code;
+}
+
+/* Two pieces of work with one progress. */
+typedef struct joined {
+    sr_progress_fn *progress;
+    void *user;
+    uint64_t before, all;
+} joined;
+
+static int report_joined(void *user, uint64_t done, uint64_t total) {
+    joined *both = user;
+    (void)total;
+    if (both->progress == NULL) return 0;
+    return both->progress(both->user, both->before + done, both->all);
+}
+
+sr_status sri_snapshot_encode(sr_router *router, snapshot *taken, sr_progress_fn *progress,
+                              void *user, sr_error *error) {
+    joined both = {progress, user, 0, taken->route_count + taken->labelled_count};
+    sr_status code = encode_names(router, taken, report_joined, &both, error);
+    if (code != SR_OK || taken->labelled_count == 0) return code;
+    size_t floats;
+    both.before = taken->route_count;
+    if (sri_size_mul(taken->labelled_count, (size_t)sr_encoder_dimension(router->encoder), &floats))
+        taken->labelled_vectors = sri_alloc_array(floats, sizeof *taken->labelled_vectors);
+    if (taken->labelled_vectors == NULL) return sri_fail_memory(error);
+    return sri_router_encode(router, taken->labelled, taken->labelled_count,
+                             taken->labelled_vectors, report_joined, &both, error);
+}
