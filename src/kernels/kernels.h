@@ -79,11 +79,17 @@ typedef struct sri_gemm_f32 {
  * scale 0, q = 0. */
 typedef void sri_quantize_fn(const float *x, size_t m, size_t k, const sri_quantized *out);
 
+typedef struct sri_norm {
+    const float *gamma, *beta; /* [n] */
+    float epsilon;
+} sri_norm;
+
 /* x = LayerNorm(x + y) * gamma + beta for each row of x, y [m, n]: s = x + y; mean = sum(s) / n and
  * variance = sum((s - mean)^2) / n by fma, both in 16 lanes; inv = 1 / sqrt(variance + epsilon);
- * x = fma((s - mean) * inv, gamma, beta). */
-typedef void sri_add_norm_fn(float *x, const float *y, size_t m, size_t n, const float *gamma,
-                             const float *beta, float epsilon);
+ * x = fma((s - mean) * inv, gamma, beta). Unless `out` is NULL, x is then quantised into it, as
+ * sri_quantize_fn does, while its rows are at hand. */
+typedef void sri_add_norm_fn(float *x, const float *y, size_t m, size_t n, const sri_norm *norm,
+                             const sri_quantized *out);
 
 /* Attention of one head over one text: out[i] = softmax(scale * q[i] . k[j] over j) . v for i <
  * rows. k, v: [t, width] with rows `stride` floats apart, as q [rows, width]; out likewise,

@@ -119,8 +119,7 @@ static void quantize(const float *x, size_t m, size_t k, const sri_quantized *ou
         quantize_row(x + i * k, k, out->q + i * out->stride, &out->scale[i], &out->zero[i]);
 }
 
-static void add_norm_row(float *x, const float *y, size_t n, const float *gamma, const float *beta,
-                         float epsilon) {
+static void add_norm_row(float *x, const float *y, size_t n, const sri_norm *norm) {
     float lanes[16] = {0};
     for (size_t i = 0; i < n; i++) {
         x[i] += y[i];
@@ -132,13 +131,17 @@ static void add_norm_row(float *x, const float *y, size_t n, const float *gamma,
         x[i] -= mean;
         lanes[i % 16] = fmaf(x[i], x[i], lanes[i % 16]);
     }
-    float inverse = 1.0f / sqrtf(sum_lanes(lanes) / (float)n + epsilon);
-    for (size_t i = 0; i < n; i++) x[i] = fmaf(x[i] * inverse, gamma[i], beta[i]);
+    float inverse = 1.0f / sqrtf(sum_lanes(lanes) / (float)n + norm->epsilon);
+    for (size_t i = 0; i < n; i++) x[i] = fmaf(x[i] * inverse, norm->gamma[i], norm->beta[i]);
 }
 
-static void add_norm(float *x, const float *y, size_t m, size_t n, const float *gamma,
-                     const float *beta, float epsilon) {
-    for (size_t i = 0; i < m; i++) add_norm_row(x + i * n, y + i * n, n, gamma, beta, epsilon);
+static void add_norm(float *x, const float *y, size_t m, size_t n, const sri_norm *norm,
+                     const sri_quantized *out) {
+    for (size_t i = 0; i < m; i++) {
+        add_norm_row(x + i * n, y + i * n, n, norm);
+        if (out != NULL)
+            quantize_row(x + i * n, n, out->q + i * out->stride, &out->scale[i], &out->zero[i]);
+    }
 }
 
 /* ---- attention ------------------------------------------------------------------------------- */

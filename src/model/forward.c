@@ -91,12 +91,20 @@ typedef struct linear_step {
     size_t chunks;
 } linear_step;
 
+/* The scratch memory for quantised rows of k values. */
+static sri_quantized quantized_rows(const sri_scratch *s, size_t k) {
+    return (sri_quantized){s->q, s->scale, s->zero, sri_round_up(k, SRI_K_STEP)};
+}
+
+static sri_quantized rows_from(const sri_quantized *all, size_t first) {
+    return (sri_quantized){all->q + first * all->stride, all->scale + first, all->zero + first,
+                           all->stride};
+}
+
 static void quantize_chunk(void *argument, size_t chunk) {
     linear_step *step = argument;
-    const sri_quantized *all = &step->quantized;
     size_t first = step->m * chunk / step->chunks, last = step->m * (chunk + 1) / step->chunks;
-    sri_quantized part = {all->q + first * all->stride, all->scale + first, all->zero + first,
-                          all->stride};
+    sri_quantized part = rows_from(&step->quantized, first);
     sri_kernels_get()->quantize(step->x + first * step->linear->k, last - first, step->linear->k,
                                 &part);
 }
@@ -114,40 +122,57 @@ static void product_chunk(void *argument, size_t chunk) {
         sri_kernels_get()->gemm_f32.run(step->x, step->m, l->packed, l->k, &product);
 }
 
-/* y [m, n] = act(x [m, k] W^T + b). */
-static void run_linear(const pass *p, const linear *l, const float *x, size_t m,
-                       sri_activation activation, float *y) {
-    sri_scratch *s = p->scratch;
+/* y [m, n] = act(x [m, k] W^T + b), x [m, k] having been quantised by run_norm(). */
+static void run_product(const pass *p, const linear *l, const float *x, size_t m,
+                        sri_activation activation, float *y) {
     linear_step step = {.linear = l, .x = x, .m = m, .activation = activation, .y = y};
-    step.quantized = (sri_quantized){s->q, s->scale, s->zero, sri_round_up(l->k, SRI_K_STEP)};
-    if (l->quantised) {
-        step.chunks = chunks_of(p, m, ROWS_A_CHUNK);
-        sri_team_run(p->team, quantize_chunk, &step, step.chunks);
-    }
+    step.quantized = quantized_rows(p->scratch, l->k);
     step.chunks = chunks_of(p, (l->n + SRI_N_STEP - 1) / SRI_N_STEP, 1);
     sri_team_run(p->team, product_chunk, &step, step.chunks);
 }
 
+/* The same, of x as it is. */
+static void run_linear(const pass *p, const linear *l, const float *x, size_t m,
+                       sri_activation activation, float *y) {
+    linear_step step = {.linear = l, .x = x, .m = m};
+    step.quantized = quantized_rows(p->scratch, l->k);
+    step.chunks = chunks_of(p, m, ROWS_A_CHUNK);
+    if (l->quantised) sri_team_run(p->team, quantize_chunk, &step, step.chunks);
+    run_product(p, l, x, m, activation, y);
+}
+
 typedef struct norm_step {
-    const pass *pass;
-    const norm *norm;
+    size_t hidden;
+    sri_norm norm;
     float *x;
     const float *y;
     size_t m, chunks;
+    bool quantise;
+    sri_quantized quantized;
 } norm_step;
 
 static void norm_chunk(void *argument, size_t chunk) {
     const norm_step *step = argument;
-    const sri_config *config = &step->pass->model->config;
     size_t first = step->m * chunk / step->chunks, last = step->m * (chunk + 1) / step->chunks;
-    sri_kernels_get()->add_norm(step->x + first * config->hidden, step->y + first * config->hidden,
-                                last - first, config->hidden, step->norm->gamma, step->norm->beta,
-                                config->epsilon);
+    sri_quantized part = rows_from(&step->quantized, first);
+    sri_kernels_get()->add_norm(step->x + first * step->hidden, step->y + first * step->hidden,
+                                last - first, step->hidden, &step->norm,
+                                step->quantise ? &part : NULL);
 }
 
-/* x = LayerNorm(x + y), both [m, D]. */
-static void run_norm(const pass *p, const norm *n, float *x, const float *y, size_t m) {
-    norm_step step = {p, n, x, y, m, chunks_of(p, m, ROWS_A_CHUNK)};
+/* x = LayerNorm(x + y), both [m, D]; quantised as well where `next`, which reads it, is an int8
+ * product. */
+static void run_norm(const pass *p, const norm *n, float *x, const float *y, size_t m,
+                     const linear *next) {
+    const sri_config *config = &p->model->config;
+    norm_step step = {.hidden = config->hidden,
+                      .norm = {n->gamma, n->beta, config->epsilon},
+                      .x = x,
+                      .y = y,
+                      .m = m,
+                      .chunks = chunks_of(p, m, ROWS_A_CHUNK),
+                      .quantise = next != NULL && next->quantised,
+                      .quantized = quantized_rows(p->scratch, config->hidden)};
     sri_team_run(p->team, norm_chunk, &step, step.chunks);
 }
 
@@ -172,7 +197,8 @@ static void embed(const pass *p) {
             memcpy(s->narrow + i * hidden, model->positions + (i - batch->start[t]) * hidden,
                    hidden * sizeof(float));
         }
-    run_norm(p, &model->after_embedding, s->x, s->narrow, batch->start[batch->texts]);
+    run_norm(p, &model->after_embedding, s->x, s->narrow, batch->start[batch->texts],
+             &model->layers[0].attention_in);
 }
 
 typedef struct attention_step {
@@ -216,19 +242,20 @@ static void run_attention(const pass *p, bool first_only) {
     }
 }
 
-/* From the residual stream through attention and feed-forward. With `first_only`, x holds
- * afterwards one row a text. */
-static void run_layer(const pass *p, const layer *l, bool first_only) {
+/* From the residual stream, normalised by what came before, through attention and feed-forward. With `first_only`, x holds afterwards one row a text. */
+static void run_layer(const pass *p, size_t index, bool first_only) {
     sri_scratch *s = p->scratch;
+    const layer *l = &p->model->layers[index];
+    const linear *next = index + 1 < p->model->config.layers ? &l[1].attention_in : NULL;
     size_t m = p->batch->start[p->batch->texts];
-    run_linear(p, &l->attention_in, s->x, m, SRI_LINEAR, s->wide);
+    run_product(p, &l->attention_in, s->x, m, SRI_LINEAR, s->wide);
     run_attention(p, first_only);
     if (first_only) m = p->batch->texts;
     run_linear(p, &l->attention_out, s->context, m, SRI_LINEAR, s->narrow);
-    run_norm(p, &l->after_attention, s->x, s->narrow, m);
-    run_linear(p, &l->expand, s->x, m, SRI_GELU, s->wide);
+    run_norm(p, &l->after_attention, s->x, s->narrow, m, &l->expand);
+    run_product(p, &l->expand, s->x, m, SRI_GELU, s->wide);
     run_linear(p, &l->contract, s->wide, m, SRI_LINEAR, s->narrow);
-    run_norm(p, &l->after_feed_forward, s->x, s->narrow, m);
+    run_norm(p, &l->after_feed_forward, s->x, s->narrow, m, next);
 }
 
 static void mean_rows(const float *x, size_t rows, size_t hidden, float *out) {
@@ -244,7 +271,7 @@ void sri_model_forward(const sri_model *model, const sri_batch *batch, sr_poolin
     bool cls = pooling == SR_POOLING_CLS;
     pass p = {model, batch, scratch, team};
     embed(&p);
-    for (size_t i = 0; i < layers; i++) run_layer(&p, &model->layers[i], cls && i + 1 == layers);
+    for (size_t i = 0; i < layers; i++) run_layer(&p, i, cls && i + 1 == layers);
     for (size_t t = 0; t < batch->texts; t++) {
         const float *x = scratch->x + (cls ? t : batch->start[t]) * hidden;
         size_t rows = cls ? 1 : batch->start[t + 1] - batch->start[t];

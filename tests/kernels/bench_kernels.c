@@ -58,7 +58,7 @@ static void run_quantize(void *argument) {
 
 static void run_add_norm(void *argument) {
     row_work *w = argument;
-    w->table->add_norm(w->y, w->x, ROWS, HIDDEN, w->x, w->x, 1e-12f);
+    w->table->add_norm(w->y, w->x, ROWS, HIDDEN, &(sri_norm){w->x, w->x, 1e-12f}, NULL);
 }
 
 static void run_attend(void *argument) {

@@ -53,8 +53,7 @@ static float sum_squares(const float *x, size_t n, float mean) {
     return sri_sum_lanes(lanes);
 }
 
-static void add_norm_row(float *x, const float *y, size_t n, const float *gamma, const float *beta,
-                         float epsilon) {
+static void add_norm_row(float *x, const float *y, size_t n, const sri_norm *norm) {
     sri_lanes lanes = sri_zero_lanes();
     for (size_t i = 0; i < n; i += 16) {
         sri_lanes sum = sri_load_lanes(x + i, n - i), b = sri_load_lanes(y + i, n - i);
@@ -65,11 +64,12 @@ static void add_norm_row(float *x, const float *y, size_t n, const float *gamma,
         sri_store_lanes(x + i, n - i, sum);
     }
     float mean = sri_sum_lanes(lanes) / (float)n;
-    float scale = 1.0f / sqrtf(sum_squares(x, n, mean) / (float)n + epsilon);
+    float scale = 1.0f / sqrtf(sum_squares(x, n, mean) / (float)n + norm->epsilon);
     float32x4_t middle = vdupq_n_f32(mean), inverse = vdupq_n_f32(scale);
     for (size_t i = 0; i < n; i += 16) {
         sri_lanes value = sri_load_lanes(x + i, n - i);
-        sri_lanes g = sri_load_lanes(gamma + i, n - i), b = sri_load_lanes(beta + i, n - i);
+        sri_lanes g = sri_load_lanes(norm->gamma + i, n - i);
+        sri_lanes b = sri_load_lanes(norm->beta + i, n - i);
         for (int part = 0; part < 4; part++) {
             float32x4_t scaled = vmulq_f32(vsubq_f32(value.v[part], middle), inverse);
             value.v[part] = vfmaq_f32(b.v[part], scaled, g.v[part]);
@@ -78,9 +78,13 @@ static void add_norm_row(float *x, const float *y, size_t n, const float *gamma,
     }
 }
 
-static void add_norm(float *x, const float *y, size_t m, size_t n, const float *gamma,
-                     const float *beta, float epsilon) {
-    for (size_t i = 0; i < m; i++) add_norm_row(x + i * n, y + i * n, n, gamma, beta, epsilon);
+static void add_norm(float *x, const float *y, size_t m, size_t n, const sri_norm *norm,
+                     const sri_quantized *out) {
+    for (size_t i = 0; i < m; i++) {
+        add_norm_row(x + i * n, y + i * n, n, norm);
+        if (out != NULL)
+            quantize_row(x + i * n, n, out->q + i * out->stride, &out->scale[i], &out->zero[i]);
+    }
 }
 
 void sri_kernels_rows_neon(sri_kernels *table) {

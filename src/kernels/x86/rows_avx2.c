@@ -61,8 +61,7 @@ SRI_INLINE sri_lanes cut(sri_lanes value, size_t left) {
     return sri_load_tail(out, left);
 }
 
-static void add_norm_row(float *x, const float *y, size_t n, const float *gamma, const float *beta,
-                         float epsilon) {
+static void add_norm_row(float *x, const float *y, size_t n, const sri_norm *norm) {
     sri_lanes lanes = {_mm256_setzero_ps(), _mm256_setzero_ps()};
     for (size_t i = 0; i < n; i += 16) {
         sri_lanes a = load(x + i, n - i), b = load(y + i, n - i);
@@ -80,9 +79,10 @@ static void add_norm_row(float *x, const float *y, size_t n, const float *gamma,
         lanes.low = _mm256_fmadd_ps(centred.low, centred.low, lanes.low);
         lanes.high = _mm256_fmadd_ps(centred.high, centred.high, lanes.high);
     }
-    __m256 inverse = _mm256_set1_ps(1.0f / sqrtf(sri_sum_lanes(lanes) / (float)n + epsilon));
+    __m256 inverse = _mm256_set1_ps(1.0f / sqrtf(sri_sum_lanes(lanes) / (float)n + norm->epsilon));
     for (size_t i = 0; i < n; i += 16) {
-        sri_lanes value = load(x + i, n - i), g = load(gamma + i, n - i), b = load(beta + i, n - i);
+        sri_lanes value = load(x + i, n - i), g = load(norm->gamma + i, n - i),
+                  b = load(norm->beta + i, n - i);
         value.low =
             _mm256_fmadd_ps(_mm256_mul_ps(_mm256_sub_ps(value.low, mean), inverse), g.low, b.low);
         value.high = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_sub_ps(value.high, mean), inverse),
@@ -91,9 +91,13 @@ static void add_norm_row(float *x, const float *y, size_t n, const float *gamma,
     }
 }
 
-static void add_norm(float *x, const float *y, size_t m, size_t n, const float *gamma,
-                     const float *beta, float epsilon) {
-    for (size_t i = 0; i < m; i++) add_norm_row(x + i * n, y + i * n, n, gamma, beta, epsilon);
+static void add_norm(float *x, const float *y, size_t m, size_t n, const sri_norm *norm,
+                     const sri_quantized *out) {
+    for (size_t i = 0; i < m; i++) {
+        add_norm_row(x + i * n, y + i * n, n, norm);
+        if (out != NULL)
+            quantize_row(x + i * n, n, out->q + i * out->stride, &out->scale[i], &out->zero[i]);
+    }
 }
 
 void sri_kernels_rows_avx2(sri_kernels *table) {
