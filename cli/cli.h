@@ -70,6 +70,7 @@ int cli_import(cli_state *cli);
 int cli_export(cli_state *cli);
 int cli_eval(cli_state *cli);
 int cli_bench(cli_state *cli);
+int cli_lint(cli_state *cli);
 int cli_pull(cli_state *cli);
 int cli_distill(cli_state *cli);
 

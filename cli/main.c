@@ -75,6 +75,21 @@ static const cli_command commands[] = {
      "ece,\n"
      "fast_share, seconds, queries_per_second and latency_ms (p50, p99); null where nothing can be "
      "measured.\n"},
+    {"lint", cli_lint, "", "find utterances and routes that make decisions go wrong",
+     "\nCompares all utterances with one another and reports, grouped by kind: routes without "
+     "utterances or\n"
+     "with few, the same or nearly the same utterance in two routes, routes that none of their own\n"
+     "utterances would reach, routes that overlap, thresholds that turn down most of a route's own\n"
+     "utterances, out-of-scope examples near an utterance, and utterances that another route would "
+     "win when\n"
+     "they are left out. Findings are no failure.\n\n"
+     "Options:\n"
+     "  --near X        cosine from which two utterances are nearly the same (default: 0.95)\n"
+     "  --oos-near X    cosine from which an out-of-scope example is near (default: 0.90)\n"
+     "  --overlap S     share of utterances from which two routes overlap (default: 0.10)\n"
+     "  --few N         fewer utterances are few (default: 5)\n"
+     "  --limit N       findings to show of each kind; 0: all (default: 10, with --json all)\n"
+     "  --strict        exit status 1 when there are findings\n"},
     {"bench", cli_bench, "", "measure how fast this machine encodes, at each CPU level it has",
      "\nFor every level: the peak of a core, the products of a model beside it, and for each "
      "encoder (the\nshipped ones, or that of --model) texts and tokens a second and the time of a "
