@@ -19,6 +19,7 @@
 #define PAIR_FLOATS ((size_t)64 << 20) /* that remembered pairs may take by default */
 #define BACKTRACKS  20
 #define DECREASE    1e-4
+#define SPREAD      0.2  /* of p (1 - p), against that of equal odds: near the end most are sure */
 #define NOISE       1e-9 /* of the loss: what rounding may add to it */
 
 typedef struct search {
@@ -291,7 +292,7 @@ static sr_status set_goal(search *f, sr_error *error) {
                                  .sparse_penalty = 1 / (sparse * sparse),
                                  .bias_penalty = or_default(task->bias_penalty, 0.01)};
     f->scale = all * sri_ln((double)s->classes);
-    double share = 1 / (double)s->classes, spread = share * (1 - share);
+    double share = 1 / (double)s->classes, spread = SPREAD * share * (1 - share);
     if (f->scale > 0) sri_preconditioner_set(s, &f->goal, all, spread, &f->inverse);
     return SR_OK;
 }
