@@ -77,6 +77,17 @@ SR_MUST_CHECK sr_status sri_fit_write(const sri_fit *fit, sri_buffer *out, sr_er
 SR_MUST_CHECK sr_status sri_fit_read(const void *bytes, size_t size, size_t dimension,
                                      sr_encoder *fast, sri_fit **fit, sr_error *error);
 
+/* What the slow path said of a text that it had not seen, without thresholds. */
+typedef struct sri_fit_trial {
+    uint32_t route; /* that the text belongs to, or SRI_FIT_OUT_OF_SCOPE */
+    uint32_t best;  /* of the best candidate */
+    float confidence;
+    float cosine; /* of the best candidate's best utterance */
+} sri_fit_trial;
+
+/* Of a fit that was just made; none after sri_fit_read(). They live with the fit. */
+const sri_fit_trial *sri_fit_trials(const sri_fit *fit, size_t *count);
+
 /* ---- Asking it ---------------------------------------------------------------------------------- */
 
 size_t sri_fit_routes(const sri_fit *fit);

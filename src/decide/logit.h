@@ -6,16 +6,15 @@
 
 #include "base/base.h"
 
-#define SRI_LOGIT_MAX 16
+#define SRI_LOGIT_MAX 4
 
-/* p = 1 / (1 + exp(-(bias + sum of weight[i] * x[i]))). A plain struct, so that it can be stored. */
+/* p = 1 / (1 + exp(-(bias + sum of weight[i] * x[i]))). Doubles only, so that it can be stored as it is. */
 typedef struct sri_logit {
-    uint32_t width;
     double bias;
     double weight[SRI_LOGIT_MAX];
 } sri_logit;
 
-/* Samples: x [n, width] row-major, labels 0 or 1, weights (NULL: 1). */
+/* Samples: x [n, width] row-major, width at most SRI_LOGIT_MAX, labels 0 or 1, weights. */
 typedef struct sri_logit_data {
     size_t n, width;
     const double *x;
@@ -23,13 +22,13 @@ typedef struct sri_logit_data {
     const double *weights;
 } sri_logit_data;
 
-/* Fits by Newton's method with step halving. Features are standardised inside; `ridge` is the strength of the
- * penalty on their squared standardised weights, beside the sum of the samples' losses. False when a label does
- * not occur (with a weight above 0), or with more features than SRI_LOGIT_MAX. */
-SR_MUST_CHECK bool sri_logit_fit(const sri_logit_data *data, double ridge, sri_logit *model);
+/* Minimises the sum of weight * loss + strength / 2 * |w - prior's w|^2 + strength / 8 * (bias - prior's)^2, by
+ * Newton's method with step halving. `strength` is above 0, so that any samples, or none, give an answer. */
+void sri_logit_fit(const sri_logit_data *data, const sri_logit *prior, double strength,
+                   sri_logit *model);
 
-/* bias + sum of weight * x. */
-double sri_logit_score(const sri_logit *model, const double *x);
+/* bias + sum of weight * x over `width` features. */
+double sri_logit_score(const sri_logit *model, const double *x, size_t width);
 double sri_logistic(double score);
 
 #endif

@@ -13,14 +13,16 @@
 #include <math.h>
 #include <string.h>
 
-#define PART        ((size_t)16384) /* floats of a vector that a task takes */
-#define MAX_PAIRS   64
-#define PAIRS       10
-#define PAIR_FLOATS ((size_t)64 << 20) /* that remembered pairs may take by default */
-#define BACKTRACKS  20
-#define DECREASE    1e-4
-#define SPREAD      0.2  /* of p (1 - p), against that of equal odds: near the end most are sure */
-#define NOISE       1e-9 /* of the loss: what rounding may add to it */
+#define PART      ((size_t)16384) /* floats of a vector that a task takes */
+#define MAX_PAIRS 64
+#define PAIRS     10
+#define PAIRS_LARGE                                                                                \
+    5 /* where vectors do not fit caches: the passes over more cost more than they save */
+#define LARGE      ((size_t)1 << 20)
+#define BACKTRACKS 20
+#define DECREASE   1e-4
+#define SPREAD     0.2  /* of p (1 - p), against that of equal odds: near the end most are sure */
+#define NOISE      1e-9 /* of the loss: what rounding may add to it */
 
 typedef struct search {
     sri_softmax *solver;
@@ -299,12 +301,8 @@ static sr_status set_goal(search *f, sr_error *error) {
 
 static bool take_vectors(search *f) {
     const sri_softmax *s = f->solver;
-    size_t wanted = f->task->memory > 0 ? f->task->memory : PAIRS, vectors, numbers;
-    f->memory = SRI_MIN(wanted, (size_t)MAX_PAIRS);
-    if (f->task->memory == 0) {
-        size_t fit = PAIR_FLOATS / (2 * s->parameters + 1);
-        f->memory = SRI_MIN(f->memory, SRI_MAX(fit, (size_t)3));
-    }
+    size_t usual = s->parameters > LARGE ? PAIRS_LARGE : PAIRS, vectors, numbers;
+    f->memory = SRI_MIN(f->task->memory > 0 ? f->task->memory : usual, (size_t)MAX_PAIRS);
     f->size = s->parameters;
     f->parts = (f->size + PART - 1) / PART;
     vectors = 6 + 2 * f->memory;

@@ -75,7 +75,7 @@ typedef struct sri_softmax_task {
     const sri_softmax_head *prior; /* NULL: zeros; parts that it lacks are zeros too */
     double tolerance;              /* SRI_SOFTMAX_TOLERANCE: on `gap` below */
     size_t max_steps;              /* 200 */
-    size_t memory; /* pairs of L-BFGS; 0: 10, or fewer where they would take more than 256 MB */
+    size_t memory;                 /* pairs of L-BFGS; 0: 10, or 5 from 2^20 parameters on */
     sr_progress_fn *progress; /* after each step, in steps of max_steps; not 0: SR_ERR_CANCELLED */
     void *progress_user;
 } sri_softmax_task;
