@@ -24,7 +24,7 @@ typedef struct cli_command {
 
 struct cli_state {
     const cli_command *command; /* NULL until it is known */
-    const char *database, *model, *prefix;
+    const char *database, *model, *prefix, *fast_model;
     int threads;
     double margin; /* --margin of `route` and `eval` */
     bool reencode, json, quiet;
@@ -73,6 +73,7 @@ int cli_bench(cli_state *cli);
 int cli_lint(cli_state *cli);
 int cli_pull(cli_state *cli);
 int cli_distill(cli_state *cli);
+int cli_fit(cli_state *cli);
 
 /* ---- Messages and output (output.c) ------------------------------------------------------------ */
 
@@ -100,6 +101,7 @@ typedef struct cli_progress {
     const char *what; /* "encoding" */
     bool shown;       /* standard error is a terminal, and not --quiet */
     bool drawn;
+    bool share; /* the numbers mean nothing but their share */
     double began, drawn_at;
 } cli_progress;
 
@@ -108,15 +110,22 @@ void cli_progress_begin(const cli_state *cli, cli_progress *progress, const char
 int cli_progress_step(void *progress, uint64_t done, uint64_t total); /* an sr_progress_fn */
 void cli_progress_end(cli_progress *progress);
 
+/* ---- Fitting (cmd_fit.c) ----------------------------------------------------------------------- */
+
+const char *cli_fit_name(sr_fit_kind kind); /* "none", "neighbours" or "heads" */
+/* sr_fit() with progress, which the options take. */
+SR_MUST_CHECK sr_status cli_run_fit(const cli_state *cli, sr_router *router,
+                                    sr_fit_options *options, sr_fit_report **report,
+                                    sr_error *error);
+bool cli_put_fit(cli_state *cli, const sr_fit_report *report);
+bool cli_put_fit_json(cli_state *cli, const sr_fit_report *report); /* without a newline */
+
 /* ---- Session (session.c) ----------------------------------------------------------------------- */
 
 /* Opens the router that the global options name; on failure says so and returns EXIT_FAILED, else
  * EXIT_DONE. `flags` of sr_open_flags. */
 int cli_open(const cli_state *cli, unsigned flags, sr_router **router);
 const char *cli_database(const cli_state *cli);
-/* SR_OPEN_LAZY for adding utterances; 0 where the database is still to be made, so that a model that cannot
- * be loaded leaves none behind. */
-unsigned cli_lazy(const cli_state *cli);
 
 /* Whether `path` may be written: not when it is the database, one of its side files or `input` (NULL or "-":
  * none), by whatever name. False after a message. The database must be open, so that its side files are

@@ -3,6 +3,7 @@
  */
 #include "cli.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -28,17 +29,48 @@ static bool put_json(cli_state *cli, const sr_info *info, bool verified) {
            sri_buffer_format(
                out,
                ",\"revision\":%llu,\"routes\":%llu,\"utterances\":%llu,\"models\":%llu,"
-               "\"schema\":%d,\"dimension\":%d,\"threads\":%d,\"read_only\":%s",
+               "\"schema\":%d,\"dimension\":%d,\"threads\":%d,\"read_only\":%s,"
+               "\"oos_examples\":%llu,\"fit\":\"%s\",\"fit_revision\":%llu,\"fit_pending\":%llu,"
+               "\"auto_threshold\":",
                (number)info->revision, (number)info->routes, (number)info->utterances,
                (number)info->models, info->schema, info->dimension, info->threads,
-               info->read_only ? "true" : "false") &&
+               info->read_only ? "true" : "false", (number)info->oos_examples,
+               cli_fit_name(info->fit), (number)info->fit_revision, (number)info->fit_pending) &&
+           sri_append_number(out, info->auto_threshold) &&
+           sri_buffer_format(
+               out, ",\"fast_path\":%s,\"fast_share\":", info->fast_path ? "true" : "false") &&
+           sri_append_number(out, info->fast_share) &&
            sri_buffer_append_str(out, verified ? ",\"verified\":true}\n" : "}\n");
 }
 
 static bool put_line(cli_state *cli, const char *name, const char *value) {
     return value[0] == '\0' ||
-           (sri_buffer_format(&cli->out, "%-14s", name) && cli_put_plain(cli, sr_str_of(value)) &&
+           (sri_buffer_format(&cli->out, "%-15s", name) && cli_put_plain(cli, sr_str_of(value)) &&
             sri_buffer_append(&cli->out, "\n", 1));
+}
+
+static bool put_fit(cli_state *cli, const sr_info *info) {
+    char text[256];
+    static const char *const kinds[] = {"none: the nearest neighbour decides",
+                                        "too few utterances: the nearest neighbour decides",
+                                        "trained heads"};
+    int len = snprintf(text, sizeof text, "%s", kinds[info->fit]);
+    if (info->fit != SR_FIT_NONE)
+        len += snprintf(text + len, sizeof text - (size_t)len, ", of revision %llu",
+                        (number)info->fit_revision);
+    if (info->fit_pending > 0)
+        snprintf(text + len, sizeof text - (size_t)len,
+                 "; %llu changed since: run `synaptoroute fit`", (number)info->fit_pending);
+    bool done = put_line(cli, "fit", text);
+    if (!isnan(info->auto_threshold)) {
+        snprintf(text, sizeof text, "confidence %.3f", info->auto_threshold);
+        done = done && put_line(cli, "auto threshold", text);
+    }
+    if (info->fit != SR_FIT_HEADS) return done;
+    snprintf(text, sizeof text, "none");
+    if (info->fast_path)
+        snprintf(text, sizeof text, "%.1f %% of the texts", info->fast_share * 100);
+    return done && put_line(cli, "fast path", text);
 }
 
 static bool put_text(cli_state *cli, const sr_info *info, bool verified) {
@@ -46,6 +78,8 @@ static bool put_text(cli_state *cli, const sr_info *info, bool verified) {
     snprintf(text, sizeof text, "%llu, with %llu utterances", (number)info->routes,
              (number)info->utterances);
     bool done = put_line(cli, "database", info->database) && put_line(cli, "routes", text);
+    snprintf(text, sizeof text, "%llu examples", (number)info->oos_examples);
+    if (info->oos_examples > 0) done = done && put_line(cli, "out of scope", text);
     snprintf(text, sizeof text, "%llu, schema %d%s", (number)info->revision, info->schema,
              info->read_only ? ", read-only" : "");
     done = done && put_line(cli, "revision", text) &&
@@ -56,6 +90,7 @@ static bool put_text(cli_state *cli, const sr_info *info, bool verified) {
         done =
             done && put_line(cli, "model", text) && put_line(cli, "fingerprint", info->fingerprint);
     }
+    done = done && put_fit(cli, info);
     done = done && put_line(cli, "cpu level", info->cpu) && put_line(cli, "version", info->version);
     return done &&
            (!verified || put_line(cli, "verified", "the whole database and the model's files"));

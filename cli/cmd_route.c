@@ -40,10 +40,11 @@ static bool put_json(sri_buffer *out, const sr_decision *decision) {
         sri_append_number(out, decision->margin) &&
         sri_buffer_format(out,
                           ",\"reason\":\"%s\",\"path\":\"%s\",\"truncated\":%s,"
-                          "\"revision\":%llu,\"candidates\":[",
+                          "\"revision\":%llu,\"fitted\":%s,\"candidates\":[",
                           sr_reason_name(decision->reason), sr_path_name(decision->path),
                           decision->truncated ? "true" : "false",
-                          (unsigned long long)decision->revision);
+                          (unsigned long long)decision->revision,
+                          decision->fitted ? "true" : "false");
     for (size_t i = 0; done && i < decision->candidate_count; i++)
         done = (i == 0 || sri_buffer_append(out, ",", 1)) &&
                put_candidate_json(out, &decision->candidates[i]);
@@ -71,6 +72,7 @@ static bool put_candidates(cli_state *cli, const sr_decision *decision) {
         const sr_candidate *candidate = &decision->candidates[i];
         done = sri_buffer_format(&cli->out, "  %zu. ", i + 1) &&
                cli_put_column(cli, candidate->route, 24) &&
+               put_figure(cli, "confidence", candidate->confidence) &&
                put_figure(cli, "score", candidate->score) &&
                sri_buffer_append_str(&cli->out, "  ") && cli_put_plain(cli, candidate->utterance) &&
                sri_buffer_append(&cli->out, "\n", 1);

@@ -3,6 +3,7 @@
  */
 #include "cli.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,45 +37,66 @@ static int parse_threshold(const cli_state *cli, const char *cosine, const char 
     return CLI_PROCEED;
 }
 
-static int put_route(cli_state *cli, const sr_route *route) {
+static int report_added(cli_state *cli, const sr_receipt *receipt, const sr_route *route) {
+    uint64_t added = route == NULL ? receipt->oos_added : receipt->utterances_added;
+    if (cli->json) return cli_put_receipt_json(cli, receipt, "") ? EXIT_DONE : cli_fail_memory(cli);
+    bool done;
+    if (route == NULL)
+        done = sri_buffer_format(&cli->out, "%llu out-of-scope example%s added",
+                                 (unsigned long long)added, plural(added));
+    else
+        done = sri_buffer_append_str(&cli->out,
+                                     receipt->routes_added > 0 ? "added route " : "route ") &&
+               cli_put_plain(cli, route->name) &&
+               sri_buffer_format(&cli->out, ": %llu utterance%s added", (unsigned long long)added,
+                                 plural(added));
+    if (done && receipt->duplicates > 0)
+        done = sri_buffer_format(&cli->out, ", %llu already there",
+                                 (unsigned long long)receipt->duplicates);
+    done = done && sri_buffer_format(&cli->out, " (revision %llu)\n",
+                                     (unsigned long long)receipt->revision);
+    return done ? EXIT_DONE : cli_fail_memory(cli);
+}
+
+/* A route, or with NULL out-of-scope examples. */
+static int put_route(cli_state *cli, const sr_route *route, const sr_str *oos, size_t oos_count) {
     sr_router *router = NULL;
-    unsigned flags = route->utterance_count == 0 ? SR_OPEN_LAZY : cli_lazy(cli);
-    int status = cli_open(cli, flags, &router);
+    int status = cli_open(cli, SR_OPEN_LAZY, &router);
     if (status != EXIT_DONE) return status;
     sr_error error;
     sr_receipt receipt = {0};
-    sr_put_options options = {.size = sizeof options, .mode = SR_PUT_EXTEND};
-    sr_status code = sr_routes_put(router, route, 1, &options, &receipt, &error);
+    sr_put_options options = {
+        .size = sizeof options, .mode = SR_PUT_EXTEND, .oos = oos, .oos_count = oos_count};
+    sr_status code = sr_routes_put(router, route, route != NULL, &options, &receipt, &error);
     sr_router_close(&router);
-    if (code != SR_OK) return cli_fail(cli, &error);
-    if (cli->json)
-        return cli_put_receipt_json(cli, &receipt, "") ? EXIT_DONE : cli_fail_memory(cli);
-    bool done =
-        sri_buffer_append_str(&cli->out, receipt.routes_added > 0 ? "added route " : "route ") &&
-        cli_put_plain(cli, route->name) &&
-        sri_buffer_format(&cli->out, ": %llu utterance%s added",
-                          (unsigned long long)receipt.utterances_added,
-                          plural(receipt.utterances_added));
-    if (done && receipt.duplicates > 0)
-        done = sri_buffer_format(&cli->out, ", %llu already there",
-                                 (unsigned long long)receipt.duplicates);
-    done = done &&
-           sri_buffer_format(&cli->out, " (revision %llu)\n", (unsigned long long)receipt.revision);
-    return done ? EXIT_DONE : cli_fail_memory(cli);
+    return code == SR_OK ? report_added(cli, &receipt, route) : cli_fail(cli, &error);
+}
+
+static int add_examples(cli_state *cli, bool with_fields) {
+    if (with_fields) return cli_usage(cli, "out-of-scope examples have no settings");
+    if (cli->argc == 0) return cli_usage(cli, "give at least one TEXT");
+    sr_str *texts = strings_of(cli->argv, cli->argc);
+    if (texts == NULL) return cli_fail_memory(cli);
+    int status = put_route(cli, NULL, texts, (size_t)cli->argc);
+    sri_free(texts);
+    return status;
 }
 
 int cli_add(cli_state *cli) {
     const char *cosine = NULL, *confidence = NULL, *description = NULL, *metadata = NULL;
+    bool oos = false;
     const cli_option options[] = {{"threshold", CLI_STRING, &cosine, NULL},
                                   {"confidence", CLI_STRING, &confidence, NULL},
                                   {"description", CLI_STRING, &description, NULL},
-                                  {"metadata", CLI_STRING, &metadata, NULL}};
+                                  {"metadata", CLI_STRING, &metadata, NULL},
+                                  {"oos", CLI_FLAG, &oos, NULL}};
     int status = cli_parse(cli, options, SRI_COUNT(options));
     if (status != CLI_PROCEED) return status;
     sr_threshold threshold;
     bool has_threshold = cosine != NULL || confidence != NULL;
     if (has_threshold) status = parse_threshold(cli, cosine, confidence, &threshold);
     if (status != CLI_PROCEED) return status;
+    if (oos) return add_examples(cli, has_threshold || description != NULL || metadata != NULL);
     if (cli->argc == 0) return cli_usage(cli, "give a ROUTE and at least one TEXT");
     if (cli->argc == 1 && !has_threshold && description == NULL && metadata == NULL)
         return cli_usage(cli, "give at least one TEXT for the route %s", cli->argv[0]);
@@ -89,7 +111,7 @@ int cli_add(cli_state *cli) {
                       .threshold = has_threshold ? &threshold : NULL,
                       .description = description == NULL ? NULL : &description_text,
                       .metadata = metadata == NULL ? NULL : &metadata_text};
-    status = put_route(cli, &route);
+    status = put_route(cli, &route, NULL, 0);
     sri_free(texts);
     return status;
 }
@@ -99,6 +121,13 @@ int cli_add(cli_state *cli) {
 static int report_removal(cli_state *cli, const sr_receipt *receipt, sr_str name) {
     bool whole = receipt->routes_removed > 0;
     if (cli->json) return cli_put_receipt_json(cli, receipt, "") ? EXIT_DONE : cli_fail_memory(cli);
+    if (name.len == 0)
+        return sri_buffer_format(&cli->out, "%llu out-of-scope example%s removed (revision %llu)\n",
+                                 (unsigned long long)receipt->oos_removed,
+                                 plural(receipt->oos_removed),
+                                 (unsigned long long)receipt->revision)
+                   ? EXIT_DONE
+                   : cli_fail_memory(cli);
     bool done = sri_buffer_append_str(&cli->out, whole ? "removed route " : "route ") &&
                 cli_put_plain(cli, name) &&
                 sri_buffer_format(&cli->out, ": %llu utterance%s removed (revision %llu)\n",
@@ -108,22 +137,32 @@ static int report_removal(cli_state *cli, const sr_receipt *receipt, sr_str name
     return done ? EXIT_DONE : cli_fail_memory(cli);
 }
 
+/* A route or its utterances; with an empty name out-of-scope examples. */
+static sr_status remove_from(sr_router *router, sr_str name, const sr_str *texts, size_t n,
+                             sr_receipt *receipt, sr_error *error) {
+    if (name.len == 0) return sr_oos_remove(router, n == 0 ? NULL : texts, n, receipt, error);
+    return n == 0 ? sr_route_remove(router, name, receipt, error)
+                  : sr_utterances_remove(router, name, texts, n, receipt, error);
+}
+
 int cli_remove(cli_state *cli) {
-    int status = cli_parse(cli, NULL, 0);
+    bool oos = false;
+    const cli_option options[] = {{"oos", CLI_FLAG, &oos, NULL}};
+    int status = cli_parse(cli, options, SRI_COUNT(options));
     if (status != CLI_PROCEED) return status;
-    if (cli->argc == 0) return cli_usage(cli, "give a ROUTE");
-    sr_str *texts = strings_of(cli->argv + 1, cli->argc - 1);
+    if (cli->argc == 0 && !oos) return cli_usage(cli, "give a ROUTE");
+    if (!oos && cli->argv[0][0] == '\0') return cli_usage(cli, "give a ROUTE that is not empty");
+    int named = oos ? 0 : 1;
+    sr_str name = oos ? (sr_str){NULL, 0} : sr_str_of(cli->argv[0]);
+    sr_str *texts = strings_of(cli->argv + named, cli->argc - named);
     if (texts == NULL) return cli_fail_memory(cli);
     sr_router *router = NULL;
     status = cli_open(cli, SR_OPEN_EXISTING | SR_OPEN_LAZY, &router);
     if (status == EXIT_DONE) {
         sr_error error;
         sr_receipt receipt = {0};
-        sr_str name = sr_str_of(cli->argv[0]);
-        sr_status code = cli->argc == 1
-                             ? sr_route_remove(router, name, &receipt, &error)
-                             : sr_utterances_remove(router, name, texts, (size_t)cli->argc - 1,
-                                                    &receipt, &error);
+        sr_status code =
+            remove_from(router, name, texts, (size_t)(cli->argc - named), &receipt, &error);
         status = code == SR_OK ? report_removal(cli, &receipt, name) : cli_fail(cli, &error);
     }
     sr_router_close(&router);
@@ -133,17 +172,21 @@ int cli_remove(cli_state *cli) {
 
 /* ---- list -------------------------------------------------------------------------------------- */
 
-static void threshold_text(sr_threshold threshold, char text[32]) {
-    if (threshold.kind == SR_THRESHOLD_AUTO)
+/* `automatic` is what a fit made of it, or NaN. */
+static void threshold_text(sr_threshold threshold, double automatic, char text[32]) {
+    if (threshold.kind == SR_THRESHOLD_AUTO && isnan(automatic))
         snprintf(text, 32, "auto");
+    else if (threshold.kind == SR_THRESHOLD_AUTO)
+        snprintf(text, 32, "auto (%.3f)", automatic);
     else
         snprintf(text, 32, "%s %.3g",
                  threshold.kind == SR_THRESHOLD_COSINE ? "cosine" : "confidence", threshold.value);
 }
 
-static bool put_row(cli_state *cli, const sr_route_view *route, size_t width, bool utterances) {
+static bool put_row(cli_state *cli, const sr_route_view *route, double automatic, size_t width,
+                    bool utterances) {
     char threshold[32];
-    threshold_text(route->threshold, threshold);
+    threshold_text(route->threshold, automatic, threshold);
     bool done = cli_put_column(cli, route->name, width) &&
                 sri_buffer_format(&cli->out, "  %10zu  %-16s", route->utterance_count, threshold);
     if (done && route->description.len > 0)
@@ -159,7 +202,7 @@ static bool put_row(cli_state *cli, const sr_route_view *route, size_t width, bo
     return done;
 }
 
-static int put_table(cli_state *cli, const sr_table *table, bool utterances) {
+static int put_table(cli_state *cli, const sr_table *table, double automatic, bool utterances) {
     size_t count = sr_table_count(table), width = strlen("ROUTE");
     for (size_t i = 0; i < count; i++)
         width = SRI_MAX(width, SRI_MIN(cli_width(sr_table_route(table, i)->name), 40));
@@ -171,29 +214,52 @@ static int put_table(cli_state *cli, const sr_table *table, bool utterances) {
         const sr_route_view *route = sr_table_route(table, i);
         done = cli->json ? sri_route_append_json(&cli->out, route, utterances) &&
                                sri_buffer_append(&cli->out, "\n", 1)
-                         : put_row(cli, route, width, utterances);
+                         : put_row(cli, route, automatic, width, utterances);
         if (done && cli->out.len > 65536 && cli_flush(cli) != EXIT_DONE) return EXIT_FAILED;
     }
     return done ? EXIT_DONE : cli_fail_memory(cli);
 }
 
+static int put_examples(cli_state *cli, const sr_table *table) {
+    size_t count;
+    const sr_str *texts = sr_table_oos(table, &count);
+    bool done = true;
+    if (cli->json) {
+        sr_route_view examples = {
+            .name = sr_str_of(SR_OOS_NAME), .utterances = texts, .utterance_count = count};
+        done = count == 0 || (sri_route_append_json(&cli->out, &examples, true) &&
+                              sri_buffer_append(&cli->out, "\n", 1));
+    }
+    for (size_t i = 0; done && !cli->json && i < count; i++)
+        done = cli_put_plain(cli, texts[i]) && sri_buffer_append(&cli->out, "\n", 1);
+    return done ? EXIT_DONE : cli_fail_memory(cli);
+}
+
 int cli_list(cli_state *cli) {
-    bool utterances = false;
-    const cli_option options[] = {{"utterances", CLI_FLAG, &utterances, NULL}};
+    bool utterances = false, oos = false;
+    const cli_option options[] = {{"utterances", CLI_FLAG, &utterances, NULL},
+                                  {"oos", CLI_FLAG, &oos, NULL}};
     int status = cli_parse(cli, options, SRI_COUNT(options));
     if (status != CLI_PROCEED) return status;
     if (cli->argc > 1) return cli_usage(cli, "give one ROUTE, or none for all");
+    if (oos && cli->argc > 0) return cli_usage(cli, "--oos takes no ROUTE");
     sr_router *router = NULL;
     status = cli_open(cli, SR_OPEN_EXISTING | SR_OPEN_LAZY | SR_OPEN_READ_ONLY, &router);
     if (status != EXIT_DONE) return status;
     sr_error error;
     sr_table *table = NULL;
+    sr_info info = {.size = sizeof info};
     sr_str name = {NULL, 0};
     if (cli->argc == 1) name = sr_str_of(cli->argv[0]);
-    utterances = utterances || cli->argc == 1;
+    utterances = utterances || oos || cli->argc == 1;
     sr_status code =
         sr_table_read(router, cli->argc == 1 ? &name : NULL, utterances, &table, &error);
-    status = code == SR_OK ? put_table(cli, table, utterances) : cli_fail(cli, &error);
+    if (code == SR_OK) code = sr_router_info(router, &info, &error);
+    if (code != SR_OK)
+        status = cli_fail(cli, &error);
+    else
+        status =
+            oos ? put_examples(cli, table) : put_table(cli, table, info.auto_threshold, utterances);
     sr_table_free(&table);
     sr_router_close(&router);
     return status;

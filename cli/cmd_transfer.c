@@ -7,78 +7,127 @@
 
 /* ---- import ------------------------------------------------------------------------------------ */
 
-static int report_import(cli_state *cli, const sr_receipt *receipt, const sri_routes *routes,
-                         double seconds) {
-    typedef unsigned long long number;
-    if (cli->json) {
-        char more[96];
-        snprintf(more, sizeof more, ",\"oos_skipped\":%zu,\"seconds\":%.3f", routes->excepted,
-                 seconds);
-        return cli_put_receipt_json(cli, receipt, more) ? EXIT_DONE : cli_fail_memory(cli);
-    }
+typedef unsigned long long number;
+
+typedef struct import_job {
+    const sri_routes *routes;
+    bool replace, no_fit;
+    sr_receipt receipt;
+    sr_fit_report *fit; /* NULL: there was none to make */
+    double seconds;
+} import_job;
+
+static bool put_json(cli_state *cli, const import_job *job) {
+    char more[96];
+    snprintf(more, sizeof more, ",\"seconds\":%.3f,\"fit\":", job->seconds);
+    /* The receipt ends the line; what follows here belongs before its bracket. */
+    if (!cli_put_receipt_json(cli, &job->receipt, more)) return false;
+    cli->out.len -= strlen("}\n");
+    return (job->fit == NULL ? sri_buffer_append_str(&cli->out, "null")
+                             : cli_put_fit_json(cli, job->fit)) &&
+           sri_buffer_append_str(&cli->out, "}\n");
+}
+
+static bool put_receipt(cli_state *cli, const import_job *job) {
+    const sr_receipt *receipt = &job->receipt;
     bool done = sri_buffer_format(
         &cli->out, "imported %zu routes (%llu new, %llu changed): %llu utterances added",
-        routes->count, (number)receipt->routes_added, (number)receipt->routes_changed,
+        job->routes->count, (number)receipt->routes_added, (number)receipt->routes_changed,
         (number)receipt->utterances_added);
     if (done && receipt->utterances_removed > 0)
         done = sri_buffer_format(&cli->out, ", %llu removed", (number)receipt->utterances_removed);
+    if (done && receipt->oos_added > 0)
+        done = sri_buffer_format(&cli->out, ", %llu out-of-scope examples added",
+                                 (number)receipt->oos_added);
+    if (done && receipt->oos_removed > 0)
+        done = sri_buffer_format(&cli->out, ", %llu out-of-scope examples removed",
+                                 (number)receipt->oos_removed);
     if (done && receipt->duplicates > 0)
         done = sri_buffer_format(&cli->out, ", %llu duplicates", (number)receipt->duplicates);
-    done = done && sri_buffer_format(&cli->out, ", in %.1f s (revision %llu)\n", seconds,
+    return done && sri_buffer_format(&cli->out, ", in %.1f s (revision %llu)\n", job->seconds,
                                      (number)receipt->revision);
+}
+
+static int report_import(cli_state *cli, const import_job *job) {
+    bool done = cli->json
+                    ? put_json(cli, job)
+                    : put_receipt(cli, job) && (job->fit == NULL || cli_put_fit(cli, job->fit));
     return done ? EXIT_DONE : cli_fail_memory(cli);
 }
 
-static int put_routes(cli_state *cli, const sri_routes *routes, bool replace) {
+static int put_routes(cli_state *cli, sr_router *router, import_job *job) {
+    const sri_routes *routes = job->routes;
     double began = sri_seconds();
-    sr_router *router = NULL;
-    int status = cli_open(cli, cli_lazy(cli), &router);
-    if (status != EXIT_DONE) return status;
     sr_error error;
-    sr_receipt receipt = {0};
     cli_progress progress;
     cli_progress_begin(cli, &progress, "encoding");
     sr_put_options options = {.size = sizeof options,
-                              .mode = replace ? SR_PUT_REPLACE : SR_PUT_EXTEND,
+                              .mode = job->replace ? SR_PUT_REPLACE : SR_PUT_EXTEND,
                               .progress = cli_progress_step,
-                              .progress_user = &progress};
+                              .progress_user = &progress,
+                              .oos = routes->excepted_texts,
+                              .oos_count = routes->excepted};
     sr_status code =
-        sr_routes_put(router, routes->routes, routes->count, &options, &receipt, &error);
+        sr_routes_put(router, routes->routes, routes->count, &options, &job->receipt, &error);
     cli_progress_end(&progress);
-    sr_router_close(&router);
-    if (code == SR_ERR_CANCELLED) {
-        cli_message(cli, "stopped; the table is as it was");
-        return EXIT_FAILED;
-    }
-    if (code != SR_OK) return cli_fail(cli, &error);
-    return report_import(cli, &receipt, routes, sri_seconds() - began);
+    job->seconds = sri_seconds() - began;
+    if (code == SR_OK) return EXIT_DONE;
+    if (code != SR_ERR_CANCELLED) return cli_fail(cli, &error);
+    cli_message(cli, "stopped; the table is as it was");
+    return EXIT_FAILED;
 }
 
-static int import_rows(cli_state *cli, const sri_rows *rows, const char *oos_label, bool replace) {
+/* The import is done by then, and stays done. */
+static int fit_routes(const cli_state *cli, sr_router *router, import_job *job) {
+    sr_error error;
+    sr_info info = {.size = sizeof info};
+    sr_status code = sr_router_info(router, &info, &error);
+    bool fresh = code == SR_OK && info.fit != SR_FIT_NONE && info.fit_revision == info.revision;
+    if (job->no_fit || fresh) return EXIT_DONE;
+    sr_fit_options options = {.size = sizeof options};
+    if (code == SR_OK) code = cli_run_fit(cli, router, &options, &job->fit, &error);
+    if (code == SR_OK) return EXIT_DONE;
+    cli_message(cli, "the table is imported, but not fitted: %s; run `synaptoroute fit`",
+                code == SR_ERR_CANCELLED ? "stopped" : error.message);
+    return EXIT_FAILED;
+}
+
+static int import_routes(cli_state *cli, import_job *job) {
+    sr_router *router = NULL;
+    int status = cli_open(cli, SR_OPEN_LAZY, &router);
+    if (status == EXIT_DONE) status = put_routes(cli, router, job);
+    int fitted = status == EXIT_DONE ? fit_routes(cli, router, job) : status;
+    sr_router_close(&router);
+    if (status == EXIT_DONE) status = report_import(cli, job);
+    sr_fit_report_free(&job->fit);
+    return status == EXIT_DONE ? fitted : status;
+}
+
+static int import_rows(cli_state *cli, const sri_rows *rows, const char *oos_label,
+                       import_job *job) {
     sri_routes routes;
     sr_error error;
     if (sri_rows_group(rows, sr_str_of(oos_label), &routes, &error) != SR_OK)
         return cli_fail(cli, &error);
-    if (routes.excepted > 0 && !cli->quiet)
-        cli_message(cli, "note: %zu texts labelled %s were left out; a later version uses them",
-                    routes.excepted, oos_label);
     bool named = true;
     for (size_t i = 0; named && i < routes.count; i++)
         named = cli_may_name(cli, routes.routes[i].name);
-    int status = named ? put_routes(cli, &routes, replace) : EXIT_FAILED;
+    job->routes = &routes;
+    int status = named ? import_routes(cli, job) : EXIT_FAILED;
     sri_routes_free(&routes);
     return status;
 }
 
 int cli_import(cli_state *cli) {
-    const char *format = NULL, *oos_label = "oos";
-    bool replace = false;
+    const char *format = NULL, *oos_label = SR_OOS_NAME;
+    import_job job = {0};
     sri_read_options read = {0};
     const cli_option options[] = {{"format", CLI_STRING, &format, NULL},
                                   {"text-column", CLI_STRING, &read.text_column, NULL},
                                   {"route-column", CLI_STRING, &read.route_column, NULL},
                                   {"oos-label", CLI_STRING, &oos_label, NULL},
-                                  {"replace", CLI_FLAG, &replace, NULL}};
+                                  {"replace", CLI_FLAG, &job.replace, NULL},
+                                  {"no-fit", CLI_FLAG, &job.no_fit, NULL}};
     int status = cli_parse(cli, options, SRI_COUNT(options));
     if (status != CLI_PROCEED) return status;
     if (cli->argc != 1) return cli_usage(cli, "give one FILE, or - for standard input");
@@ -88,7 +137,7 @@ int cli_import(cli_state *cli) {
     sri_rows rows;
     sr_error error;
     if (sri_rows_read(cli->argv[0], &read, &rows, &error) != SR_OK) return cli_fail(cli, &error);
-    status = import_rows(cli, &rows, oos_label, replace);
+    status = import_rows(cli, &rows, oos_label, &job);
     sri_rows_free(&rows);
     return status;
 }
@@ -107,13 +156,14 @@ static void report_loss(const cli_state *cli, const sri_export_loss *loss) {
         cli_message(cli, "note: CSV has no place for %zu routes without utterances", loss->empty);
 }
 
-static int write_table(cli_state *cli, const sr_table *table, sri_format format, const char *path) {
+static int write_table(cli_state *cli, const sr_table *table, sri_format format,
+                       const char *oos_label, const char *path) {
     sri_outfile file;
     sri_export_loss loss;
     sr_error error;
     sr_status code = sri_outfile_open(path, &file, &error);
     if (code == SR_OK) {
-        code = sri_export(table, format, &file, &loss, &error);
+        code = sri_export(table, format, sr_str_of(oos_label), &file, &loss, &error);
         if (code == SR_OK) code = sri_outfile_commit(&file, &error);
         sri_outfile_abandon(&file);
     }
@@ -133,7 +183,7 @@ static int write_table(cli_state *cli, const sr_table *table, sri_format format,
     return done ? EXIT_DONE : cli_fail_memory(cli);
 }
 
-static int export_to(cli_state *cli, sri_format format, const char *path) {
+static int export_to(cli_state *cli, sri_format format, const char *oos_label, const char *path) {
     sr_router *router = NULL;
     sr_table *table = NULL;
     sr_error error;
@@ -144,16 +194,17 @@ static int export_to(cli_state *cli, sri_format format, const char *path) {
     else if (sr_table_read(router, NULL, 1, &table, &error) != SR_OK)
         status = cli_fail(cli, &error);
     else
-        status = write_table(cli, table, format, path);
+        status = write_table(cli, table, format, oos_label, path);
     sr_table_free(&table);
     sr_router_close(&router);
     return status;
 }
 
 int cli_export(cli_state *cli) {
-    const char *name = NULL;
+    const char *name = NULL, *oos_label = SR_OOS_NAME;
     sri_format format;
-    const cli_option options[] = {{"format", CLI_STRING, &name, NULL}};
+    const cli_option options[] = {{"format", CLI_STRING, &name, NULL},
+                                  {"oos-label", CLI_STRING, &oos_label, NULL}};
     int status = cli_parse(cli, options, SRI_COUNT(options));
     if (status != CLI_PROCEED) return status;
     if (cli->argc != 1) return cli_usage(cli, "give one FILE, or - for standard output");
@@ -164,5 +215,5 @@ int cli_export(cli_state *cli) {
     if (format == SRI_FORMAT_UNKNOWN)
         return cli_usage(cli, "the format is not clear from %s; say --format csv, jsonl or yaml",
                          path);
-    return export_to(cli, format, path);
+    return export_to(cli, format, oos_label, path);
 }

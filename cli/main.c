@@ -22,33 +22,64 @@ static const cli_command commands[] = {
      "With --json, one object a line: text, status (matched or none), route, confidence, score, "
      "margin,\n"
      "reason (matched, below_threshold, ambiguous, empty_table, empty_text), path, truncated, "
-     "revision and\n"
-     "candidates (route, confidence, score, utterance).\n"},
-    {"add", cli_add, "ROUTE TEXT...", "add utterances to a route, which is made when missing",
+     "revision,\n"
+     "fitted and candidates (route, confidence, score, utterance).\n"},
+    {"add", cli_add, "ROUTE TEXT... | --oos TEXT...",
+     "add utterances to a route, which is made when missing",
      "\nOptions:\n"
      "  --threshold X   accept from this cosine on, -1 to 1, or auto\n"
      "  --confidence P  accept from this confidence on, 0 to 1\n"
      "  --description D what the route is for\n"
-     "  --metadata JSON any JSON value\n\n"
-     "With one of these, TEXT may be left out.\n"},
-    {"remove", cli_remove, "ROUTE [TEXT...]", "remove a route, or only these utterances of it", ""},
+     "  --metadata JSON any JSON value\n"
+     "  --oos           add examples of texts that belong to no route\n\n"
+     "With one of the first four, TEXT may be left out. What is added counts at once, by its "
+     "neighbours; run\n"
+     "`synaptoroute fit` to learn from it.\n"},
+    {"remove", cli_remove, "ROUTE [TEXT...] | --oos [TEXT...]",
+     "remove a route, or only these utterances of it",
+     "\nOptions:\n"
+     "  --oos           remove out-of-scope examples: these, or all\n"},
     {"list", cli_list, "[ROUTE]", "show the routes, or one with its utterances",
      "\nOptions:\n"
-     "  --utterances    show the utterances of all routes\n"},
+     "  --utterances    show the utterances of all routes\n"
+     "  --oos           show the out-of-scope examples instead\n"},
     {"info", cli_info, "", "show the table's size, model, versions and the CPU level",
      "\nOptions:\n"
      "  --verify        check the whole database and the model's files too\n"},
     {"import", cli_import, "FILE | -", "add the routes and utterances of a file, all or none",
      "\nFILE is CSV with a header, JSON Lines or YAML, by its ending; - is standard input, with "
      "--format.\n"
-     "Routes that exist get the new utterances. Rows labelled oos (texts that belong nowhere) are "
-     "not stored.\n\n"
+     "Routes that exist get the new utterances. Rows labelled oos become examples of texts that "
+     "belong to no\n"
+     "route. The table is fitted afterwards, as by `synaptoroute fit`.\n\n"
      "Options:\n"
      "  --format F      csv, jsonl or yaml\n"
      "  --text-column N, --route-column N\n"
      "                  names of the columns (default: text and route)\n"
      "  --replace       a route of the file becomes exactly what the file says; others stay\n"
-     "  --oos-label L   the label of texts that belong nowhere (default: oos)\n"},
+     "  --oos-label L   the label of texts that belong nowhere (default: oos)\n"
+     "  --no-fit        leave the fit as it is: neighbours decide for what is new\n"},
+    {"fit", cli_fit, "[FILE | -]", "learn from the table: trained heads, thresholds, the fast path",
+     "\nLearns from the utterances and out-of-scope examples, and says how well that went on texts "
+     "held out.\n"
+     "FILE, as for import, holds labelled texts beside them, to which thresholds are fitted; they "
+     "are not\n"
+     "stored. Too small a table is no failure: the nearest neighbour goes on deciding.\n\n"
+     "Options:\n"
+     "  --max-oos P     accept at most this share of out-of-scope texts, 0 to 1\n"
+     "  --min-precision P\n"
+     "                  at least this share of the accepted texts is right, 0 to 1\n"
+     "  --route NAME    these targets are for this route alone and set its threshold\n"
+     "  --format F, --text-column N, --route-column N, --oos-label L\n"
+     "                  as for import\n\n"
+     "Targets hold for later fits too, until others are given or `none`. With --json: kind (heads "
+     "or\n"
+     "neighbours), revision, routes, utterances, oos_examples, labelled, accuracy (neighbours, "
+     "slow, "
+     "fast,\n"
+     "auto), fast_share, oos_auroc, ece, auto_threshold, oos_accepted, precision, route_threshold, "
+     "seconds and\n"
+     "warnings (route, kind, threshold, texts, turned_down).\n"},
     {"export", cli_export, "FILE | -", "write the table to a file",
      "\nThe format is that of FILE's ending; - is standard output, as YAML unless --format says "
      "otherwise. JSON\n"
@@ -56,7 +87,8 @@ static const cli_command commands[] = {
      "by a\n"
      "complete one.\n\n"
      "Options:\n"
-     "  --format F      csv, jsonl or yaml\n"},
+     "  --format F      csv, jsonl or yaml\n"
+     "  --oos-label L   the label of out-of-scope examples (default: oos)\n"},
     {"eval", cli_eval, "FILE | -", "measure how well labelled texts are decided",
      "\nFILE is as for import; texts labelled oos belong to no route, and rejecting them is "
      "right.\n\n"
@@ -78,8 +110,10 @@ static const cli_command commands[] = {
     {"lint", cli_lint, "", "find utterances and routes that make decisions go wrong",
      "\nCompares all utterances with one another and reports, grouped by kind: routes without "
      "utterances or\n"
-     "with few, the same or nearly the same utterance in two routes, routes that none of their own\n"
-     "utterances would reach, routes that overlap, thresholds that turn down most of a route's own\n"
+     "with few, the same or nearly the same utterance in two routes, routes that none of their "
+     "own\n"
+     "utterances would reach, routes that overlap, thresholds that turn down most of a route's "
+     "own\n"
      "utterances, out-of-scope examples near an utterance, and utterances that another route would "
      "win when\n"
      "they are left out. Findings are no failure.\n\n"

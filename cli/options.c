@@ -12,14 +12,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GLOBALS 7
+#define GLOBALS 8
 
 static void global_options(cli_state *cli, cli_option options[GLOBALS]) {
-    const cli_option table[GLOBALS] = {
-        {"db", CLI_STRING, &cli->database, NULL},     {"model", CLI_STRING, &cli->model, NULL},
-        {"prefix", CLI_STRING, &cli->prefix, NULL},   {"threads", CLI_INTEGER, &cli->threads, NULL},
-        {"reencode", CLI_FLAG, &cli->reencode, NULL}, {"json", CLI_FLAG, &cli->json, NULL},
-        {"quiet", CLI_FLAG, &cli->quiet, NULL}};
+    const cli_option table[GLOBALS] = {{"db", CLI_STRING, &cli->database, NULL},
+                                       {"model", CLI_STRING, &cli->model, NULL},
+                                       {"prefix", CLI_STRING, &cli->prefix, NULL},
+                                       {"threads", CLI_INTEGER, &cli->threads, NULL},
+                                       {"reencode", CLI_FLAG, &cli->reencode, NULL},
+                                       {"json", CLI_FLAG, &cli->json, NULL},
+                                       {"quiet", CLI_FLAG, &cli->quiet, NULL},
+                                       {"fast-model", CLI_STRING, &cli->fast_model, NULL}};
     memcpy(options, table, sizeof table);
 }
 
@@ -115,6 +118,8 @@ static bool put_help(cli_state *cli) {
         "\nGlobal options, before or after the command:\n"
         "  --db FILE       the route table (default: synaptoroute.db in this directory)\n"
         "  --model NAME    a shipped or pulled model, or a directory (default: bge-small-en-v1.5)\n"
+        "  --fast-model NAME\n"
+        "                  the static model of the fast path, or none (default: static-en)\n"
         "  --prefix TEXT   put before every text; the model's files name the default\n"
         "  --threads N     worker threads (default: one for each core)\n"
         "  --reencode      add the vectors that this model lacks; those of others are kept\n"

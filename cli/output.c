@@ -103,7 +103,9 @@ bool cli_put_receipt_json(cli_state *cli, const sr_receipt *receipt, const char 
                    {"routes_removed", receipt->routes_removed},
                    {"utterances_added", receipt->utterances_added},
                    {"utterances_removed", receipt->utterances_removed},
-                   {"duplicates", receipt->duplicates}};
+                   {"duplicates", receipt->duplicates},
+                   {"oos_added", receipt->oos_added},
+                   {"oos_removed", receipt->oos_removed}};
     bool done =
         sri_buffer_format(&cli->out, "{\"revision\":%llu", (unsigned long long)receipt->revision);
     for (size_t i = 0; done && i < SRI_COUNT(members); i++)

@@ -41,8 +41,11 @@ static void draw(cli_progress *progress, uint64_t done, uint64_t total, double n
         unsigned long seconds = (unsigned long)((double)(total - done) / rate + 0.5);
         snprintf(left, sizeof left, "%lu:%02lu left", seconds / 60, seconds % 60);
     }
-    fprintf(stderr, "\r%s [%s] %3.0f %%  %llu of %llu  %.0f/s  %s\033[K", progress->what, bar,
-            part * 100, (unsigned long long)done, (unsigned long long)total, rate, left);
+    if (progress->share)
+        fprintf(stderr, "\r%s [%s] %3.0f %%  %s\033[K", progress->what, bar, part * 100, left);
+    else
+        fprintf(stderr, "\r%s [%s] %3.0f %%  %llu of %llu  %.0f/s  %s\033[K", progress->what, bar,
+                part * 100, (unsigned long long)done, (unsigned long long)total, rate, left);
     progress->drawn = true;
     progress->drawn_at = now;
 }

@@ -32,27 +32,25 @@ int cli_open(const cli_state *cli, unsigned flags, sr_router **router) {
                           .database = database,
                           .model = cli->model,
                           .prefix = cli->prefix,
+                          .fast_model = cli->fast_model,
                           .threads = cli->threads,
                           .margin = cli->margin,
                           .flags = flags,
                           .progress = cli_progress_step,
                           .progress_user = &progress};
+    if (cli->fast_model != NULL && strcmp(cli->fast_model, "none") == 0) options.fast_model = "";
     sr_status code = sr_router_open(&options, router, &error);
     cli_progress_end(&progress);
     return code == SR_OK ? EXIT_DONE : cli_fail(cli, &error);
 }
 
-unsigned cli_lazy(const cli_state *cli) {
-    const char *database = cli_database(cli);
-    bool missing = strcmp(database, ":memory:") != 0 && access(database, F_OK) != 0;
-    return missing ? 0 : SR_OPEN_LAZY;
-}
-
 bool cli_may_name(const cli_state *cli, sr_str name) {
-    if (!sri_str_equal(name, sr_str_of("oos"))) return true;
-    cli_message(cli,
-                "a route cannot be called oos: the name is kept for examples of texts that belong "
-                "nowhere, which a later version stores; choose another name");
+    if (!sri_str_equal(name, sr_str_of(SR_OOS_NAME))) return true;
+    cli_message(
+        cli,
+        "a route cannot be called %s: the name stands for texts that belong nowhere; choose "
+        "another name, or use --oos to add or remove such texts",
+        SR_OOS_NAME);
     return false;
 }
 

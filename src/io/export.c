@@ -192,17 +192,33 @@ static sr_status export_route(const sr_route_view *route, sri_format format, sri
     return sri_outfile_write(file, buffer->data, buffer->len, error);
 }
 
-sr_status sri_export(const sr_table *table, sri_format format, sri_outfile *file,
+static sr_status check_label(const sr_table *table, sr_str label, sr_error *error) {
+    for (size_t i = 0; i < sr_table_count(table); i++)
+        if (sri_str_equal(sr_table_route(table, i)->name, label))
+            return sri_fail(error, SR_ERR_INVALID, "oos_label",
+                            "the table has a route called \"%.*s\", so that it cannot be the label "
+                            "of out-of-scope examples",
+                            (int)SRI_MIN(label.len, (size_t)120), label.data);
+    return SR_OK;
+}
+
+sr_status sri_export(const sr_table *table, sri_format format, sr_str oos_label, sri_outfile *file,
                      sri_export_loss *loss, sr_error *error) {
     *loss = (sri_export_loss){0};
     size_t count = sr_table_count(table);
+    sr_route_view oos = {.name = oos_label};
+    oos.utterances = sr_table_oos(table, &oos.utterance_count);
+    bool empty = count == 0 && oos.utterance_count == 0;
     const char *head = "";
     if (format == SRI_FORMAT_CSV) head = "text,route\n";
-    if (format == SRI_FORMAT_YAML) head = count == 0 ? "routes: []\n" : "routes:\n";
+    if (format == SRI_FORMAT_YAML) head = empty ? "routes: []\n" : "routes:\n";
     sri_buffer buffer = {0};
-    sr_status code = sri_outfile_write(file, head, strlen(head), error);
+    sr_status code = oos.utterance_count > 0 ? check_label(table, oos_label, error) : SR_OK;
+    if (code == SR_OK) code = sri_outfile_write(file, head, strlen(head), error);
     for (size_t i = 0; code == SR_OK && i < count; i++)
         code = export_route(sr_table_route(table, i), format, file, &buffer, loss, error);
+    if (code == SR_OK && oos.utterance_count > 0)
+        code = export_route(&oos, format, file, &buffer, loss, error);
     sri_buffer_free(&buffer);
     return code;
 }

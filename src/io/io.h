@@ -68,13 +68,14 @@ SR_MUST_CHECK sr_status sri_rows_parse(const char *name, sri_buffer *bytes,
                                        sr_error *error);
 void sri_rows_free(sri_rows *rows);
 
-/* Labels as routes for sr_routes_put(), all but the one called `except`, whose rows are counted in
- * `excepted`. Points into `rows`. */
+/* Labels as routes for sr_routes_put(), all but the one called `except`, whose texts are `excepted_texts`.
+ * Points into `rows`. */
 typedef struct sri_routes {
     sr_route *routes;
     size_t count;
     size_t utterances;
     size_t excepted;
+    const sr_str *excepted_texts;
     sr_str *texts;
 } sri_routes;
 
@@ -104,9 +105,10 @@ typedef struct sri_export_loss {
     size_t empty;    /* routes left out because they have no utterance */
 } sri_export_loss;
 
-/* Writes a table that was read with its utterances. */
-SR_MUST_CHECK sr_status sri_export(const sr_table *table, sri_format format, sri_outfile *file,
-                                   sri_export_loss *loss, sr_error *error);
+/* Writes a table that was read with its utterances, and its out-of-scope examples with the label
+ * `oos_label`. SR_ERR_INVALID when a route has that name. */
+SR_MUST_CHECK sr_status sri_export(const sr_table *table, sri_format format, sr_str oos_label,
+                                   sri_outfile *file, sri_export_loss *loss, sr_error *error);
 
 /* One route as one JSON object without a newline, as export writes it; `utterances` 0 leaves them out.
  * Metadata that is not JSON is written as a string. */

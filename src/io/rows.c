@@ -238,6 +238,7 @@ sr_status sri_rows_group(const sri_rows *rows, sr_str except, sri_routes *routes
         texts += label->rows;
         if (sri_str_equal(label->name, except)) {
             routes->excepted = label->rows;
+            routes->excepted_texts = next[i];
             continue;
         }
         routes->routes[routes->count++] = route_of(label, next[i]);

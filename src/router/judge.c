@@ -271,6 +271,19 @@ static const float *fast_rows(const sr_router *router, const live_route *given) 
 /* Up to this many dimensions of a fast vector lie on the stack. */
 #define FAST_DIMENSION 1024
 
+/* Whether the fast encoder leaves out the end of a text, which has at least one byte for each token. */
+#define SURELY_WHOLE 512
+
+static bool is_truncated(const sr_router *router, sr_str text) {
+    uint8_t truncated = 0;
+    float vector[FAST_DIMENSION];
+    if (text.len <= SURELY_WHOLE || router->fast == NULL ||
+        sr_encoder_dimension(router->fast) > FAST_DIMENSION)
+        return false;
+    return sr_encoder_encode(router->fast, &text, 1, vector, &truncated, NULL) == SR_OK &&
+           truncated;
+}
+
 static void find_best(const sr_router *router, const float *vector, shown_candidate *shown) {
     size_t dimension = (size_t)sr_encoder_dimension(router->fast);
     const float *rows = fast_rows(router, shown->route);
@@ -321,6 +334,7 @@ static void fast_text(const judge_run *run, size_t text, const sri_fit_candidate
     sri_rule rule = rule_for(job, best);
     sri_verdict verdict = sri_decide_fitted(&evidence, &rule);
     set_verdict(answer, &verdict, best);
+    answer->truncated = is_truncated(job->router, job->texts[text]);
     answer->count = SRI_MIN(job->candidates, judgement->count);
     if (answer->count > 0) show_fast(run, text, candidates);
 }

@@ -167,7 +167,8 @@ static bool copy_answer(const decide_call *call, size_t asked, const text_answer
     decision->margin = answer->margin;
     decision->path = path;
     decision->fitted = answer->fitted;
-    if (path == SR_PATH_SLOW) decision->truncated = call->truncated[call->rows[asked]] != 0;
+    decision->truncated =
+        path == SR_PATH_SLOW ? call->truncated[call->rows[asked]] != 0 : answer->truncated;
     if (answer->status == SR_MATCHED) {
         decision->route = sri_arena_copy(&call->result->arena, answer->route->name);
         if (decision->route.data == NULL) return false;

@@ -236,7 +236,8 @@ typedef struct text_answer {
     const live_route *route; /* the best candidate, if any */
     size_t count;            /* of candidates to show */
     bool fitted;
-    bool settled; /* by the fast path: the answer stands */
+    bool settled;   /* by the fast path: the answer stands */
+    bool truncated; /* by the fast path: it did not read all of the text */
 } text_answer;
 
 /* Texts to be judged in one go on the router's pool; the caller holds the shared lock. */

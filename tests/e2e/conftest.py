@@ -86,7 +86,7 @@ class Program:
 def support_database(tmp_path_factory):
     """The customer-support example as a database, made once."""
     program = Program(tmp_path_factory.mktemp("support"))
-    program.run("import", ROOT / "examples" / "customer-support.yaml")
+    program.run("import", "--no-fit", ROOT / "examples" / "customer-support.yaml")
     return program.database
 
 

@@ -4,7 +4,7 @@ import pytest
 
 COMMANDS = ["route", "add", "remove", "list", "info", "import", "export", "eval", "pull"]
 MEMBERS = ["text", "status", "route", "confidence", "score", "margin", "reason", "path", "truncated", "revision",
-           "candidates"]
+           "fitted", "candidates"]
 
 
 # ---- Options ------------------------------------------------------------------------------------
@@ -200,7 +200,8 @@ def test_add_extends_a_route(empty):
               "--metadata", '{"a": [1, {"b": null}]}')
     receipt = empty.run("add", "greet", "hello", "hi there", "--json").json()[0]
     assert receipt == {"revision": 2, "routes_added": 0, "routes_changed": 1, "routes_removed": 0,
-                       "utterances_added": 1, "utterances_removed": 0, "duplicates": 1}
+                       "utterances_added": 1, "utterances_removed": 0, "duplicates": 1,
+                       "oos_added": 0, "oos_removed": 0}
     route = empty.run("list", "greet", "--json").json()[0]
     assert route == {"route": "greet", "description": "says hello", "threshold": 0.5,
                      "metadata": {"a": [1, {"b": None}]}, "utterances": ["hello", "good morning", "hi there"]}

@@ -137,13 +137,14 @@ def test_importing_the_same_again_changes_nothing(support, support_database):
     assert support.table() == before
 
 
-def test_out_of_scope_rows_are_not_stored(empty):
+def test_out_of_scope_rows_are_no_route(empty):
     empty.write("a.csv", "text,route\nhello,greet\nwhat is the weather,oos\nanything,oos\n")
-    result = empty.run("import", "a.csv")
-    assert "2 texts labelled oos were left out" in result.err
+    receipt = empty.run("import", "a.csv", "--json").json()[0]
+    assert (receipt["routes_added"], receipt["utterances_added"], receipt["oos_added"]) == (1, 1, 2)
     assert [r["route"] for r in empty.run("list", "--json").json()] == ["greet"]
-    empty.write("b.csv", "text,route\nhello,greet\nanything,none\n")
-    assert empty.run("import", "b.csv", "--oos-label", "none", "--json").json()[0]["oos_skipped"] == 1
+    empty.write("b.csv", "text,route\nhello,greet\nsomething,none\n")
+    assert empty.run("import", "b.csv", "--oos-label", "none", "--json").json()[0]["oos_added"] == 1
+    assert empty.run("list", "--oos").out == "what is the weather\nanything\nsomething\n"
 
 
 def test_no_route_is_called_oos(support):
