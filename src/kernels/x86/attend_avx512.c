@@ -2,9 +2,8 @@
  * attend_avx512.c - attention of one head with AVX-512.
  *
  * Keys are transposed once, so that one register holds the scores of 16 keys and every sum runs
- * over the head's width in order. Eight rows of queries go together: a load of keys or values then
- * serves eight multiplications. At the end of the text the last row stands in for missing ones, and
- * is stored once.
+ * over the head's width in order. Up to eight rows of queries go together, split evenly: a load of
+ * keys or values then serves eight multiplications.
  */
 #include "kernels/x86/math_avx512.h"
 
@@ -57,24 +56,25 @@ static void transpose_keys(const sri_attention *a, size_t padded, float *keys) {
         }
 }
 
-static void score(const sri_attention *a, const float *const q[ROWS], const float *keys,
-                  size_t padded, float *scores) {
+#define EACH_ROW _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)
+
+SRI_INLINE void score(const sri_attention *a, const float *q, const int rows, const float *keys,
+                      size_t padded, float *scores) {
     __m512 scale = _mm512_set1_ps(a->scale);
     for (size_t j = 0; j < padded; j += 16) {
         __m512 sums[ROWS];
-        for (int r = 0; r < ROWS; r++) sums[r] = _mm512_setzero_ps();
+        EACH_ROW sums[r] = _mm512_setzero_ps();
         for (size_t d = 0; d < a->width; d++) {
             __m512 key = _mm512_loadu_ps(keys + d * padded + j);
-            for (int r = 0; r < ROWS; r++)
-                sums[r] = _mm512_fmadd_ps(_mm512_set1_ps(q[r][d]), key, sums[r]);
+            EACH_ROW sums[r] =
+                _mm512_fmadd_ps(_mm512_set1_ps(q[(size_t)r * a->stride + d]), key, sums[r]);
         }
-        for (int r = 0; r < ROWS; r++)
-            _mm512_storeu_ps(scores + (size_t)r * padded + j, _mm512_mul_ps(sums[r], scale));
+        EACH_ROW _mm512_storeu_ps(scores + (size_t)r * padded + j, _mm512_mul_ps(sums[r], scale));
     }
 }
 
 /* Turns scores into weights not yet divided by their sum, whose inverse it returns. */
-static float soften(float *scores, size_t t) {
+SRI_INLINE float soften(float *scores, size_t t) {
     __m512 highest = _mm512_set1_ps(scores[0]), lanes = _mm512_setzero_ps();
     for (size_t j = 0; j < t; j += 16)
         highest =
@@ -89,39 +89,46 @@ static float soften(float *scores, size_t t) {
     return 1.0f / sri_sum16(lanes);
 }
 
-static void weigh(const sri_attention *a, const float *weights, size_t padded,
-                  const float inverse[ROWS], size_t row, int rows) {
+SRI_INLINE void weigh(const sri_attention *a, const float *weights, size_t padded,
+                      const float inverse[ROWS], size_t row, const int rows) {
     for (size_t d = 0; d < a->width; d += 16) {
-        __mmask16 mask = sri_mask16(a->width - d);
         __m512 sums[ROWS];
-        for (int r = 0; r < ROWS; r++) sums[r] = _mm512_setzero_ps();
+        EACH_ROW sums[r] = _mm512_setzero_ps();
         for (size_t j = 0; j < a->t; j++) {
-            __m512 value = _mm512_maskz_loadu_ps(mask, a->v + j * a->stride + d);
-            for (int r = 0; r < ROWS; r++)
-                sums[r] = _mm512_fmadd_ps(_mm512_set1_ps(weights[(size_t)r * padded + j]), value,
-                                          sums[r]);
+            __m512 value = sri_load16(a->v + j * a->stride + d, a->width - d);
+            EACH_ROW sums[r] =
+                _mm512_fmadd_ps(_mm512_set1_ps(weights[(size_t)r * padded + j]), value, sums[r]);
         }
-#pragma GCC unroll 8
-        for (int r = 0; r < ROWS; r++)
-            if (r < rows)
-                _mm512_mask_storeu_ps(a->out + (row + (size_t)r) * a->out_stride + d, mask,
-                                      _mm512_mul_ps(sums[r], _mm512_set1_ps(inverse[r])));
+        EACH_ROW sri_store16(a->out + (row + (size_t)r) * a->out_stride + d, a->width - d,
+                             _mm512_mul_ps(sums[r], _mm512_set1_ps(inverse[r])));
     }
 }
 
+/* `rows` rows of queries from `row` on. */
+SRI_INLINE void attend_rows(const sri_attention *a, size_t row, const int rows, const float *keys,
+                            size_t padded, float *scores) {
+    float inverse[ROWS];
+    score(a, a->q + row * a->stride, rows, keys, padded, scores);
+    EACH_ROW inverse[r] = soften(scores + (size_t)r * padded, a->t);
+    weigh(a, scores, padded, inverse, row, rows);
+}
+
 static void attend(const sri_attention *a) {
-    size_t padded = sri_round_up(a->t, 16);
+    size_t padded = sri_round_up(a->t, 16), blocks = (a->rows + ROWS - 1) / ROWS;
     float *keys = a->scratch, *scores = keys + sri_round_up(a->width, 16) * padded;
     transpose_keys(a, padded, keys);
-    for (size_t row = 0; row < a->rows; row += ROWS) {
-        const float *q[ROWS];
-        float inverse[ROWS];
-        int rows = (int)SRI_MIN(a->rows - row, (size_t)ROWS);
-        for (int r = 0; r < ROWS; r++)
-            q[r] = a->q + SRI_MIN(row + (size_t)r, a->rows - 1) * a->stride;
-        score(a, q, keys, padded, scores);
-        for (int r = 0; r < ROWS; r++) inverse[r] = soften(scores + (size_t)r * padded, a->t);
-        weigh(a, scores, padded, inverse, row, rows);
+    for (size_t block = 0; block < blocks; block++) {
+        size_t row = a->rows * block / blocks, rows = a->rows * (block + 1) / blocks - row;
+        switch (rows) {
+        case 1: attend_rows(a, row, 1, keys, padded, scores); break;
+        case 2: attend_rows(a, row, 2, keys, padded, scores); break;
+        case 3: attend_rows(a, row, 3, keys, padded, scores); break;
+        case 4: attend_rows(a, row, 4, keys, padded, scores); break;
+        case 5: attend_rows(a, row, 5, keys, padded, scores); break;
+        case 6: attend_rows(a, row, 6, keys, padded, scores); break;
+        case 7: attend_rows(a, row, 7, keys, padded, scores); break;
+        default: attend_rows(a, row, ROWS, keys, padded, scores); break;
+        }
     }
 }
 

@@ -36,8 +36,8 @@ static void pack(const sri_weights_f32 *weights, void *packed) {
         s##r##3 = _mm512_fmadd_ps(a, w3, s##r##3);                                                 \
     }
 #define STORE(r, part)                                                                             \
-    _mm512_mask_storeu_ps(y + r * n + 16 * part, sri_mask_part(columns, part),                     \
-                          _mm512_add_ps(s##r##part, _mm512_loadu_ps(panel + 16 * part)));
+    sri_store_part(y + r * n, columns, part,                                                       \
+                   _mm512_add_ps(s##r##part, _mm512_loadu_ps(panel + 16 * part)));
 #define FINISH(r)    STORE(r, 0) STORE(r, 1) STORE(r, 2) STORE(r, 3)
 #define ROWS_1(each) each(0)
 #define ROWS_2(each) ROWS_1(each) each(1)

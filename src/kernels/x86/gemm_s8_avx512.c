@@ -107,7 +107,7 @@ SRI_INLINE void finish(const int32_t *sums, const panel_head *head, float row_sc
         value = _mm512_mul_ps(value, _mm512_loadu_ps(head->scale + 16 * part));
         value = _mm512_fmadd_ps(value, _mm512_set1_ps(row_scale),
                                 _mm512_loadu_ps(head->bias + 16 * part));
-        _mm512_mask_storeu_ps(y + 16 * part, sri_mask_part(columns, part), value);
+        sri_store_part(y, columns, part, value);
     }
 }
 

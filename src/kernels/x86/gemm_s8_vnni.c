@@ -9,14 +9,16 @@
  * split evenly over tiles: 13 are 5 + 4 + 4 rather than 6 + 6 + 1, since a tile of one row waits
  * for its own sums.
  * A single text's weights come from the last-level cache or memory; the first two tiles of a panel
- * fetch the next panel, a half each, while they multiply.
+ * fetch the next panel, a half each, while they multiply. A long panel does not stay in the first
+ * cache until the second tile comes; tiles of six rows are slow enough for the second cache, smaller
+ * ones go over DEPTH inputs of it at a time, their sums waiting in memory.
  */
 #include "kernels/x86/math_avx512.h"
 
 #include <string.h>
 
 /* So many rows of activations stay in the second-level cache while all panels pass by. */
-enum { PANEL = 64, TILE_ROWS = 6, BLOCK_ROWS = 192 };
+enum { PANEL = 64, TILE_ROWS = 6, BLOCK_ROWS = 192, DEPTH = 384, FEW_TILES = 3 };
 
 typedef struct panel_head {
     float scale[PANEL], bias[PANEL];
@@ -58,7 +60,7 @@ SRI_INLINE void finish(__m512i sum, const panel_head *head, int part, __m512i ze
     __m512 value = _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, shift));
     value = _mm512_mul_ps(value, _mm512_loadu_ps(head->scale + 16 * part));
     value = _mm512_fmadd_ps(value, row_scale, _mm512_loadu_ps(head->bias + 16 * part));
-    _mm512_mask_storeu_ps(y + 16 * part, sri_mask_part(columns, part), value);
+    sri_store_part(y, columns, part, value);
 }
 
 SRI_INLINE __m512i broadcast4(const uint8_t *q) {
@@ -105,8 +107,8 @@ SRI_INLINE __m512i broadcast4(const uint8_t *q) {
  * `ahead` not NULL: weights of the next panel, of which two lines are fetched at each step. */
 typedef void tile_fn(const sri_quantized *x, size_t row, const panel_head *head, size_t k,
                      size_t columns, float *y, size_t n, const char *ahead);
-#define STEP(count, fetch)                                                                         \
-    for (size_t i = 0; i < k; i += 4, groups += 4 * PANEL) {                                       \
+#define STEP(count, begin, end, fetch)                                                             \
+    for (size_t i = begin; i < end; i += 4, groups += 4 * PANEL) {                                 \
         __m512i w0 = _mm512_loadu_si512(groups), w1 = _mm512_loadu_si512(groups + 64);             \
         __m512i w2 = _mm512_loadu_si512(groups + 128), w3 = _mm512_loadu_si512(groups + 192);      \
         fetch ROWS_##count(MULTIPLY)                                                               \
@@ -119,7 +121,7 @@ typedef void tile_fn(const sri_quantized *x, size_t row, const panel_head *head,
     static void tile_##count(const sri_quantized *x, size_t row, const panel_head *head, size_t k, \
                              size_t columns, float *y, size_t n, const char *ahead) {              \
         const char *groups = (const char *)(head + 1);                                             \
-        ROWS_##count(SUMS) if (ahead != NULL) STEP(count, FETCH) else STEP(count, )                \
+        ROWS_##count(SUMS) if (ahead != NULL) STEP(count, 0, k, FETCH) else STEP(count, 0, k, )    \
             ROWS_##count(FINISH)                                                                   \
     }
 DEFINE_TILE(1)
@@ -129,24 +131,77 @@ DEFINE_TILE(4)
 DEFINE_TILE(5)
 DEFINE_TILE(6)
 
+/* part_R: adds to `sums` [R, PANEL] the products of inputs begin to end - 1. */
+typedef void part_fn(const sri_quantized *x, size_t row, const char *groups, size_t begin,
+                     size_t end, int32_t *sums, const char *ahead);
+#define RESUME(r)                                                                                  \
+    s##r##0 = _mm512_loadu_si512(sums + r * PANEL);                                                \
+    s##r##1 = _mm512_loadu_si512(sums + (r * PANEL + 16));                                         \
+    s##r##2 = _mm512_loadu_si512(sums + (r * PANEL + 32));                                         \
+    s##r##3 = _mm512_loadu_si512(sums + (r * PANEL + 48));
+#define KEEP(r)                                                                                    \
+    _mm512_storeu_si512(sums + r * PANEL, s##r##0);                                                \
+    _mm512_storeu_si512(sums + (r * PANEL + 16), s##r##1);                                         \
+    _mm512_storeu_si512(sums + (r * PANEL + 32), s##r##2);                                         \
+    _mm512_storeu_si512(sums + (r * PANEL + 48), s##r##3);
+#define DEFINE_PART(count)                                                                         \
+    static void part_##count(const sri_quantized *x, size_t row, const char *groups, size_t begin, \
+                             size_t end, int32_t *sums, const char *ahead) {                       \
+        ROWS_##count(SUMS) if (begin > 0) { ROWS_##count(RESUME) }                                 \
+        if (ahead != NULL)                                                                         \
+            STEP(count, begin, end, FETCH) else STEP(count, begin, end, ) ROWS_##count(KEEP)       \
+    }
+DEFINE_PART(3)
+DEFINE_PART(4)
+DEFINE_PART(5)
+DEFINE_PART(6)
+
+/* Rows [first, first + m), in at most FEW_TILES tiles of 3 rows and more, by one panel, DEPTH inputs at
+ * a time. */
+static void run_parts(const sri_quantized *x, size_t first, size_t m, size_t tiles,
+                      const panel_head *head, size_t k, size_t columns, float *y, size_t n) {
+    static part_fn *const part[TILE_ROWS + 1] = {NULL, NULL, NULL, part_3, part_4, part_5, part_6};
+    int32_t sums[FEW_TILES * TILE_ROWS * PANEL];
+    const char *groups = (const char *)(head + 1);
+    for (size_t begin = 0, end; begin < k; begin = end) {
+        end = SRI_MIN(begin + DEPTH, k);
+        for (size_t t = 0; t < tiles; t++) {
+            size_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;
+            const char *ahead =
+                t < 2 ? groups + end * PANEL + t * ((end - begin) * PANEL / 2) : NULL;
+            part[rows](x, first + row, groups + begin * PANEL, begin, end, sums + row * PANEL,
+                       ahead);
+        }
+    }
+    for (size_t r = 0; r < m; r++) {
+        __m512i zero = _mm512_set1_epi32(x->zero[first + r]);
+        __m512 scale = _mm512_set1_ps(x->scale[first + r]);
+        for (int i = 0; i < PANEL / 16; i++)
+            finish(_mm512_loadu_si512(sums + r * PANEL + 16 * (size_t)i), head, i, zero, scale,
+                   columns, y + (first + r) * n);
+    }
+}
+
 /* Rows [begin, begin + m), split evenly over tiles, by the columns of the product. */
 static void run_rows(const sri_quantized *x, size_t begin, size_t m, const void *packed, size_t k,
                      const sri_product *product) {
     static tile_fn *const tile[TILE_ROWS + 1] = {NULL,   tile_1, tile_2, tile_3,
                                                  tile_4, tile_5, tile_6};
     size_t tiles = (m + TILE_ROWS - 1) / TILE_ROWS, n = product->n;
+    bool in_parts = k > DEPTH && tiles > 1 && tiles <= FEW_TILES && m < tiles * TILE_ROWS;
     for (size_t j = product->first; j < product->last; j += PANEL) {
         const panel_head *head =
             (const panel_head *)((const char *)packed + j / PANEL * panel_size(k));
         size_t columns = SRI_MIN(n - j, (size_t)PANEL);
+        float *y = product->y + j;
+        if (in_parts) run_parts(x, begin, m, tiles, head, k, columns, y, n);
         for (size_t t = 0; t < tiles; t++) {
             size_t row = begin + m * t / tiles, rows = begin + m * (t + 1) / tiles - row;
-            float *y = product->y + j;
             /* A single tile reads as fast as memory gives; beyond two, all is fetched. */
             const char *ahead = NULL;
             if (tiles > 1 && t < 2)
                 ahead = (const char *)head + panel_size(k) + t * (panel_size(k) / 2);
-            tile[rows](x, row, head, k, columns, y, n, ahead);
+            if (!in_parts) tile[rows](x, row, head, k, columns, y, n, ahead);
             if (product->activation == SRI_GELU) sri_gelu_tile(y + row * n, rows, columns, n);
         }
     }

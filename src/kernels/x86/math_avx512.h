@@ -16,10 +16,23 @@ SRI_INLINE __mmask16 sri_mask16(size_t count) {
     return count >= 16 ? (__mmask16)0xFFFF : (__mmask16)((1u << count) - 1);
 }
 
-/* The lanes of the sixteen columns from 16 * part on that are among `columns`. */
-SRI_INLINE __mmask16 sri_mask_part(size_t columns, int part) {
+/* The first 16 of `left` floats, zeros where there are fewer; and their storing. With a branch, since
+ * what a masked store has written cannot be loaded again until it has left for the cache. */
+SRI_INLINE __m512 sri_load16(const float *x, size_t left) {
+    return left >= 16 ? _mm512_loadu_ps(x) : _mm512_maskz_loadu_ps(sri_mask16(left), x);
+}
+
+SRI_INLINE void sri_store16(float *x, size_t left, __m512 value) {
+    if (left >= 16)
+        _mm512_storeu_ps(x, value);
+    else
+        _mm512_mask_storeu_ps(x, sri_mask16(left), value);
+}
+
+/* Stores what of the sixteen columns from 16 * part on is among the first `columns` of y. */
+SRI_INLINE void sri_store_part(float *y, size_t columns, int part, __m512 value) {
     size_t first = 16 * (size_t)part;
-    return columns > first ? sri_mask16(columns - first) : (__mmask16)0;
+    if (columns > first) sri_store16(y + first, columns - first, value);
 }
 
 SRI_INLINE float sri_sum16(__m512 lanes) {
@@ -60,10 +73,8 @@ SRI_INLINE __m512 sri_gelu16(__m512 x) {
  * so that these keep all their sums in registers. */
 static inline void sri_gelu_tile(float *y, size_t rows, size_t columns, size_t stride) {
     for (size_t r = 0; r < rows; r++, y += stride)
-        for (size_t i = 0; i < columns; i += 16) {
-            __mmask16 mask = sri_mask16(columns - i);
-            _mm512_mask_storeu_ps(y + i, mask, sri_gelu16(_mm512_maskz_loadu_ps(mask, y + i)));
-        }
+        for (size_t i = 0; i < columns; i += 16)
+            sri_store16(y + i, columns - i, sri_gelu16(sri_load16(y + i, columns - i)));
 }
 
 #endif

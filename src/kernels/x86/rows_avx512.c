@@ -27,7 +27,7 @@ SRI_INLINE void store_rows(const float *x, size_t k, const int rows, const __m51
     for (size_t i = 0; i < k; i += 16) {
         __mmask16 mask = sri_mask16(k - i);
         EACH_ROW {
-            __m512 value = _mm512_maskz_loadu_ps(mask, x + (size_t)r * k + i);
+            __m512 value = sri_load16(x + (size_t)r * k + i, k - i);
             __m512i rounded = _mm512_cvtps_epi32(_mm512_mul_ps(value, inverse[r]));
             rounded = _mm512_max_epi32(_mm512_add_epi32(rounded, shift[r]), _mm512_setzero_si512());
             _mm_mask_storeu_epi8(q + (size_t)r * out->stride + i, mask,
@@ -41,9 +41,8 @@ SRI_INLINE void quantize_rows(const float *x, size_t k, const int rows, const sr
     __m512 low[ROWS], high[ROWS];
     EACH_ROW low[r] = high[r] = _mm512_setzero_ps();
     for (size_t i = 0; i < k; i += 16) {
-        __mmask16 mask = sri_mask16(k - i);
         EACH_ROW {
-            __m512 value = _mm512_maskz_loadu_ps(mask, x + (size_t)r * k + i);
+            __m512 value = sri_load16(x + (size_t)r * k + i, k - i);
             low[r] = _mm512_min_ps(low[r], value);
             high[r] = _mm512_max_ps(high[r], value);
         }
@@ -62,12 +61,10 @@ SRI_INLINE void add_rows(float *x, const float *y, size_t n, const int rows, __m
     __m512 lanes[ROWS];
     EACH_ROW lanes[r] = _mm512_setzero_ps();
     for (size_t i = 0; i < n; i += 16) {
-        __mmask16 mask = sri_mask16(n - i);
         EACH_ROW {
             size_t at = (size_t)r * n + i;
-            __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, x + at),
-                                       _mm512_maskz_loadu_ps(mask, y + at));
-            _mm512_mask_storeu_ps(x + at, mask, sum);
+            __m512 sum = _mm512_add_ps(sri_load16(x + at, n - i), sri_load16(y + at, n - i));
+            sri_store16(x + at, n - i, sum);
             lanes[r] = _mm512_add_ps(lanes[r], sum);
         }
     }
@@ -79,10 +76,9 @@ SRI_INLINE void deviations(const float *x, size_t n, const int rows, const __m51
     __m512 lanes[ROWS];
     EACH_ROW lanes[r] = _mm512_setzero_ps();
     for (size_t i = 0; i < n; i += 16) {
-        __mmask16 mask = sri_mask16(n - i);
         EACH_ROW {
-            __m512 value = _mm512_maskz_loadu_ps(mask, x + (size_t)r * n + i);
-            __m512 centred = _mm512_maskz_sub_ps(mask, value, mean[r]);
+            __m512 value = sri_load16(x + (size_t)r * n + i, n - i);
+            __m512 centred = _mm512_maskz_sub_ps(sri_mask16(n - i), value, mean[r]);
             lanes[r] = _mm512_fmadd_ps(centred, centred, lanes[r]);
         }
     }
@@ -96,14 +92,13 @@ SRI_INLINE void norm_rows(float *x, const float *y, size_t n, const int rows, co
     deviations(x, n, rows, mean, norm->epsilon, inverse);
     EACH_ROW low[r] = high[r] = _mm512_setzero_ps();
     for (size_t i = 0; i < n; i += 16) {
-        __mmask16 mask = sri_mask16(n - i);
-        __m512 gamma = _mm512_maskz_loadu_ps(mask, norm->gamma + i);
-        __m512 beta = _mm512_maskz_loadu_ps(mask, norm->beta + i);
+        __m512 gamma = sri_load16(norm->gamma + i, n - i);
+        __m512 beta = sri_load16(norm->beta + i, n - i);
         EACH_ROW {
-            __m512 value = _mm512_maskz_loadu_ps(mask, x + (size_t)r * n + i);
+            __m512 value = sri_load16(x + (size_t)r * n + i, n - i);
             value = _mm512_mul_ps(_mm512_sub_ps(value, mean[r]), inverse[r]);
-            value = _mm512_maskz_fmadd_ps(mask, value, gamma, beta);
-            _mm512_mask_storeu_ps(x + (size_t)r * n + i, mask, value);
+            value = _mm512_fmadd_ps(value, gamma, beta);
+            sri_store16(x + (size_t)r * n + i, n - i, value);
             low[r] = _mm512_min_ps(low[r], value);
             high[r] = _mm512_max_ps(high[r], value);
         }
