@@ -159,7 +159,8 @@ static void swap(float **a, float **b) {
 /* Walks against the direction, whose product with the gradient is `slope`. False when no length of step
  * lowers the loss: it is as low as rounding lets it be. */
 static bool walk(search *f, double slope) {
-    double length = 1;
+    /* The first step is made where odds are equal, and the curvature that much greater. */
+    double length = f->pairs == 0 ? SPREAD : 1;
     for (int i = 0; i < BACKTRACKS; i++) {
         run_vectors(f, (vector_job){.op = STEP,
                                     .a = f->at,
