@@ -24,6 +24,7 @@ typedef struct making {
     sri_held held;
     uint32_t *wanted; /* [n] scratch */
     unsigned folds;   /* to be trained */
+    sri_heads last;   /* of the last fold: near to those of all texts */
     sri_progress progress;
 } making;
 
@@ -66,14 +67,15 @@ static sr_status open_held(making *m, sr_error *error) {
     return sri_held_open(m->samples.classes, held + list_labelled(m), &m->held, error);
 }
 
-/* Trains without `fold`, keeps what is said of it and of nothing else, and forgets the heads. */
+/* Trains without `fold` and keeps what is said of it. */
 static sr_status hold_out(making *m, unsigned fold, sr_error *error) {
     sri_heads heads;
-    sr_status code = sri_trainer_fit(&m->trainer, fold, &m->progress, &heads, error);
+    sr_status code = sri_trainer_fit(&m->trainer, fold, NULL, &m->progress, &heads, error);
     if (code != SR_OK) return code;
     size_t count = list_fold(m, fold);
     code = sri_held_add(&m->held, &m->trainer, &heads, fold, m->wanted, count, error);
-    sri_heads_free(&heads);
+    sri_heads_free(&m->last);
+    m->last = heads;
     return code == SR_OK ? advance(&m->progress, error) : code;
 }
 
@@ -114,7 +116,8 @@ static sr_status keep(making *m, const sri_heads *heads, sri_fit *fit, sr_error 
 
 static sr_status finish(making *m, sri_fit *fit, sri_fit_findings *findings, sr_error *error) {
     sri_heads heads;
-    sr_status code = sri_trainer_fit(&m->trainer, SRI_FIT_NO_FOLD, &m->progress, &heads, error);
+    sr_status code =
+        sri_trainer_fit(&m->trainer, SRI_FIT_NO_FOLD, &m->last, &m->progress, &heads, error);
     if (code != SR_OK) return code;
     size_t count = list_labelled(m);
     code = sri_held_add(&m->held, &m->trainer, &heads, SRI_FIT_NO_FOLD, m->wanted, count, error);
@@ -170,6 +173,7 @@ sr_status sri_fit_make(const sri_fit_table *table, sri_fit **handle, sri_fit_fin
                 .progress = {.function = table->progress, .user = table->progress_user}};
     sri_fit *fit = sri_alloc_zero(1, sizeof *fit);
     sr_status code = fit == NULL ? sri_fail_memory(error) : make(&m, fit, findings, error);
+    sri_heads_free(&m.last);
     sri_held_close(&m.held);
     sri_trainer_close(&m.trainer);
     sri_samples_close(&m.samples);

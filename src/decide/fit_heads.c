@@ -5,11 +5,20 @@
  * that the fast path needs. A fold is left out by weights of 0, so the samples are laid out for
  * the solver once. A route's name stands beside its utterances as one more of them.
  */
+#include <math.h>
+
 #include "decide/fit_int.h"
 
 static const struct plan {
-    double c, sparse_scale;
-} plans[SRI_HEADS] = {[SRI_HEAD_VECTOR] = {33, 1}, [SRI_HEAD_FAST] = {20, 0.7}};
+    double c, sparse_scale, tolerance;
+} plans[SRI_HEADS] = {[SRI_HEAD_VECTOR] = {33, 1, 1e-5}, [SRI_HEAD_FAST] = {20, 0.7, 3e-5}};
+
+/* Lexical features that one text alone has teach nothing that its other features do not. */
+#define MIN_TEXTS 2
+
+/* A sample weighs (mean utterances a route / its route's) to this power: 0 lets large routes swallow small
+ * ones, worse than the nearest neighbour would; 1 forgets that large ones are asked for more. */
+#define BALANCE 0.75
 
 void sri_heads_free(sri_heads *heads) {
     for (int h = 0; h < SRI_HEADS; h++) sri_softmax_head_free(&heads->of[h]);
@@ -26,7 +35,7 @@ static sri_softmax_data data_of(const sri_samples *s, int head) {
     }
     data.width = s->fast_dimension;
     data.dense = s->fast_dimension == 0 ? NULL : s->fast_vectors;
-    data.sparse = (sri_sparse_rows){s->start, s->entries, s->ngrams.buckets, 1};
+    data.sparse = (sri_sparse_rows){s->start, s->entries, s->ngrams.buckets, MIN_TEXTS};
     return data;
 }
 
@@ -68,10 +77,13 @@ void sri_trainer_close(sri_trainer *t) {
 
 static void leave_out(sri_trainer *t, unsigned fold) {
     const sri_samples *s = t->samples;
+    double mean = (double)(s->table - s->oos) / (double)s->routes;
     for (size_t i = 0; i < s->n; i++) {
         bool learned =
             i < s->table ? s->folds[i] != fold && t->targets[i] < s->classes : i < s->named;
         t->weights[i] = learned ? 1 : 0;
+        if (learned && i < s->table && t->targets[i] < s->routes)
+            t->weights[i] = (float)pow(mean / s->counts[t->targets[i]], BALANCE);
     }
 }
 
@@ -83,8 +95,8 @@ static int ask_whether_to_stop(void *user, uint64_t done, uint64_t total) {
                : progress->function(progress->user, progress->done, progress->total);
 }
 
-sr_status sri_trainer_fit(sri_trainer *t, unsigned fold, sri_progress *progress, sri_heads *heads,
-                          sr_error *error) {
+sr_status sri_trainer_fit(sri_trainer *t, unsigned fold, const sri_heads *start,
+                          sri_progress *progress, sri_heads *heads, sr_error *error) {
     *heads = (sri_heads){0};
     leave_out(t, fold);
     sr_status code = SR_OK;
@@ -93,10 +105,11 @@ sr_status sri_trainer_fit(sri_trainer *t, unsigned fold, sri_progress *progress,
                                  .sample_weights = t->weights,
                                  .c = plans[h].c,
                                  .sparse_scale = plans[h].sparse_scale,
+                                 .tolerance = plans[h].tolerance,
+                                 .start = start == NULL ? NULL : &start->of[h],
                                  .progress = ask_whether_to_stop,
                                  .progress_user = progress};
         code = sri_softmax_fit(t->solvers[h], &task, &heads->of[h], NULL, error);
-        progress->done++;
     }
     if (code != SR_OK) sri_heads_free(heads);
     return code;

@@ -86,9 +86,10 @@ void sri_trainer_close(sri_trainer *trainer);
 
 #define SRI_FIT_NO_FOLD SRI_FIT_FOLDS
 
-/* Trains on the utterances outside of a fold, or on all, and on the names of routes. */
-SR_MUST_CHECK sr_status sri_trainer_fit(sri_trainer *trainer, unsigned fold, sri_progress *progress,
-                                        sri_heads *heads, sr_error *error);
+/* Trains on what is outside of a fold, or on all, and on the names of routes. `start`, when not NULL, is where
+ * to begin: heads that have seen no more than these may. */
+SR_MUST_CHECK sr_status sri_trainer_fit(sri_trainer *trainer, unsigned fold, const sri_heads *start,
+                                        sri_progress *progress, sri_heads *heads, sr_error *error);
 
 /* ---- Evidence (fit_held.c) --------------------------------------------------------------------------- */
 
