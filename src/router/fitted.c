@@ -234,11 +234,14 @@ static sr_status read_fit(sr_router *router, const sri_store_fit *stored, sri_fi
                         error);
 }
 
-/* Another model's fit is nothing wrong: `info` and `list` are asked with any. */
-static void ignore_fit(const sr_router *router, const sr_error *reason) {
-    sr_log_level level = reason->code == SR_ERR_MODEL ? SR_LOG_INFO : SR_LOG_WARN;
-    sri_log(level, "the fit in %s is not used: %s; run `synaptoroute fit`", router->database,
-            reason->message);
+/* A table may well hold vectors of several models, but only one of them has a fit. */
+static void ignore_fit(const sr_router *router, const sri_store_fit *stored,
+                       const sr_error *reason) {
+    bool same = router->encoder == NULL ||
+                strcmp(stored->model, sr_encoder_fingerprint(router->encoder)) == 0;
+    sri_log(same ? SR_LOG_WARN : SR_LOG_INFO,
+            "the fit in %s is not used, neighbours decide: %s; run `synaptoroute fit`",
+            router->database, reason->message);
 }
 
 sr_status sri_router_load_fit(sr_router *router, bool ready, sr_error *error) {
@@ -253,7 +256,7 @@ sr_status sri_router_load_fit(sr_router *router, bool ready, sr_error *error) {
     if (stored.serial != 0) {
         if (ready) code = read_fit(router, &stored, &fit, &reason);
         if (code == SR_OK) code = sri_fitted_make(&stored, &fit, &made, &reason);
-        if (code != SR_OK) ignore_fit(router, &reason);
+        if (code != SR_OK) ignore_fit(router, &stored, &reason);
     }
     sri_fit_free(&fit);
     sri_store_fit_free(&stored);
