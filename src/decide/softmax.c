@@ -22,6 +22,7 @@
 #define BACKTRACKS 20
 #define DECREASE   1e-4
 #define SPREAD     0.2  /* of p (1 - p), against that of equal odds: near the end most are sure */
+#define STALE      5    /* steps that gain no more than that: rounding is all that is left */
 #define NOISE      1e-9 /* of the loss: what rounding may add to it */
 
 typedef struct search {
@@ -187,7 +188,7 @@ static sr_status descend(search *f, sr_error *error) {
     size_t most = task->max_steps > 0 ? task->max_steps : 200;
     double tolerance = task->tolerance > 0 ? task->tolerance : SRI_SOFTMAX_TOLERANCE;
     f->loss = evaluate(f, f->at, f->gradient);
-    for (;;) {
+    for (size_t stale = 0;;) {
         if (!isfinite(f->loss))
             return sri_fail(
                 error, SR_ERR_INVALID, "softmax",
@@ -197,10 +198,11 @@ static sr_status descend(search *f, sr_error *error) {
         f->report.gap = 0.5 * slope / f->scale;
         f->report.converged = f->report.gap <= tolerance;
         if (f->report.converged || f->report.steps == most) return SR_OK;
-        if (!walk(f, slope)) {
-            f->report.converged = true;
-            return SR_OK;
-        }
+        double before = f->loss;
+        bool moved = walk(f, slope);
+        stale = moved && before - f->loss > NOISE * fabs(before) ? 0 : stale + 1;
+        f->report.converged = !moved || stale == STALE;
+        if (f->report.converged) return SR_OK;
         f->report.steps++;
         if (task->progress != NULL && task->progress(task->progress_user, f->report.steps, most))
             return sri_fail(error, SR_ERR_CANCELLED, "softmax", "the fit was stopped");
