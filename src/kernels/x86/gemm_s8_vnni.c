@@ -9,7 +9,7 @@
  * split evenly over tiles: 13 are 5 + 4 + 4 rather than 6 + 6 + 1, since a tile of one row waits
  * for its own sums.
  * A single text's weights come from the last-level cache or memory; the first two tiles of a panel
- * fetch the next panel, a half each, while they multiply. A long panel does not stay in the first
+ * fetch the next panel, a half each, while they multiply, a single tile what it wants next. A long panel does not stay in the first
  * cache until the second tile comes; tiles of six rows are slow enough for the second cache, smaller
  * ones go over DEPTH inputs of it at a time, their sums waiting in memory.
  */
@@ -18,7 +18,7 @@
 #include <string.h>
 
 /* So many rows of activations stay in the second-level cache while all panels pass by. */
-enum { PANEL = 64, TILE_ROWS = 6, BLOCK_ROWS = 192, DEPTH = 384, FEW_TILES = 3 };
+enum { PANEL = 64, TILE_ROWS = 6, BLOCK_ROWS = 192, DEPTH = 384, FEW_TILES = 3, AHEAD = 4096 };
 
 typedef struct panel_head {
     float scale[PANEL], bias[PANEL];
@@ -104,9 +104,11 @@ SRI_INLINE __m512i broadcast4(const uint8_t *q) {
 #define ROWS_6(each) ROWS_5(each) each(5)
 
 /* tile_R: rows [row, row + R) by one panel, of whose columns the first `columns` are real. With
- * `ahead` not NULL: weights of the next panel, of which two lines are fetched at each step. */
+ * `ahead` not NULL: weights of the next panel, of which two lines are fetched at each step. A tile that
+ * is `alone` fetches its own weights, AHEAD bytes before they are wanted: the CPU does that by itself,
+ * but stops at the end of each page. */
 typedef void tile_fn(const sri_quantized *x, size_t row, const panel_head *head, size_t k,
-                     size_t columns, float *y, size_t n, const char *ahead);
+                     size_t columns, float *y, size_t n, const char *ahead, bool alone);
 #define STEP(count, begin, end, fetch)                                                             \
     for (size_t i = begin; i < end; i += 4, groups += 4 * PANEL) {                                 \
         __m512i w0 = _mm512_loadu_si512(groups), w1 = _mm512_loadu_si512(groups + 64);             \
@@ -117,12 +119,17 @@ typedef void tile_fn(const sri_quantized *x, size_t row, const panel_head *head,
     _mm_prefetch(ahead, _MM_HINT_T0);                                                              \
     _mm_prefetch(ahead + 64, _MM_HINT_T0);                                                         \
     ahead += 128;
+#define FETCH_OWN                                                                                  \
+    _mm_prefetch(groups + AHEAD, _MM_HINT_T0);                                                     \
+    _mm_prefetch(groups + (AHEAD + 64), _MM_HINT_T0);                                              \
+    _mm_prefetch(groups + (AHEAD + 128), _MM_HINT_T0);                                             \
+    _mm_prefetch(groups + (AHEAD + 192), _MM_HINT_T0);
 #define DEFINE_TILE(count)                                                                         \
     static void tile_##count(const sri_quantized *x, size_t row, const panel_head *head, size_t k, \
-                             size_t columns, float *y, size_t n, const char *ahead) {              \
+                             size_t columns, float *y, size_t n, const char *ahead, bool alone) {  \
         const char *groups = (const char *)(head + 1);                                             \
-        ROWS_##count(SUMS) if (ahead != NULL) STEP(count, 0, k, FETCH) else STEP(count, 0, k, )    \
-            ROWS_##count(FINISH)                                                                   \
+        ROWS_##count(SUMS) if (alone) STEP(count, 0, k, FETCH_OWN) else if (ahead != NULL)         \
+            STEP(count, 0, k, FETCH) else STEP(count, 0, k, ) ROWS_##count(FINISH)                 \
     }
 DEFINE_TILE(1)
 DEFINE_TILE(2)
@@ -197,11 +204,10 @@ static void run_rows(const sri_quantized *x, size_t begin, size_t m, const void 
         if (in_parts) run_parts(x, begin, m, tiles, head, k, columns, y, n);
         for (size_t t = 0; t < tiles; t++) {
             size_t row = begin + m * t / tiles, rows = begin + m * (t + 1) / tiles - row;
-            /* A single tile reads as fast as memory gives; beyond two, all is fetched. */
             const char *ahead = NULL;
             if (tiles > 1 && t < 2)
                 ahead = (const char *)head + panel_size(k) + t * (panel_size(k) / 2);
-            if (!in_parts) tile[rows](x, row, head, k, columns, y, n, ahead);
+            if (!in_parts) tile[rows](x, row, head, k, columns, y, n, ahead, tiles == 1);
             if (product->activation == SRI_GELU) sri_gelu_tile(y + row * n, rows, columns, n);
         }
     }
