@@ -151,6 +151,13 @@ static size_t select_hits(const float *best, size_t routes, sri_fit_hit *hits) {
     return count;
 }
 
+/* A query learns of the nearest out-of-scope example only when it is among the hits; otherwise it takes the
+ * last hit for it, and so must what is held out. */
+static float oos_cosine(float best, const sri_fit_hit *hits, size_t count) {
+    float least = count < SRI_FIT_HITS ? -1 : hits[count - 1].cosine;
+    return SRI_MAX(best, least);
+}
+
 static void compare_utterances(const nearest *job, const uint32_t *own, size_t n, bench *b) {
     const sri_samples *s = job->s;
     size_t width = s->routes + 1;
@@ -202,7 +209,8 @@ static void nearest_task(void *argument, size_t task, int slot) {
             const float *best = b.best + q * (s->routes + 1);
             evidence->hit_count =
                 select_hits(best, s->routes, job->held->hits + (first + q) * SRI_FIT_HITS);
-            evidence->oos_cosine = SRI_MAX(best[s->routes], -1.0F);
+            evidence->oos_cosine = oos_cosine(
+                best[s->routes], job->held->hits + (first + q) * SRI_FIT_HITS, evidence->hit_count);
         }
     } else {
         atomic_store(&job->failed, true);

@@ -113,8 +113,9 @@ typedef struct sri_evidence {
     const float *logits[SRI_HEADS]; /* [classes]; that of the vector is NULL on the fast path */
     const sri_fit_hit *hits;        /* of the slow path: best routes by cosine, best first */
     size_t hit_count;
-    float oos_cosine;  /* to the nearest out-of-scope example; -1: there is none */
-    float centre;      /* of the slow path: cosine to the nearest centre of a route */
+    float
+        oos_cosine; /* to the nearest out-of-scope example, or what it is below; -1: there is none */
+    float centre;   /* of the slow path: cosine to the nearest centre of a route */
     float fast_centre; /* that of the static vector to the centre of the fast head's best route */
     float coverage;    /* share of lexical features that the table knows */
 } sri_evidence;

@@ -104,6 +104,7 @@ static void slow_evidence(const sri_fit *fit, const float *vector, const sri_fit
     sri_dense_head_logits(&fit->vector, vector, 1, d->vector);
     evidence->logits[SRI_HEAD_VECTOR] = d->vector;
     evidence->hits = room_for;
+    if (hit_count >= SRI_FIT_HITS) evidence->oos_cosine = hits[hit_count - 1].cosine;
     for (size_t i = 0; i < hit_count && evidence->hit_count < SRI_FIT_HITS; i++) {
         if (hits[i].route == SRI_FIT_OUT_OF_SCOPE)
             evidence->oos_cosine = SRI_MAX(evidence->oos_cosine, hits[i].cosine);
