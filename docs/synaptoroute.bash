@@ -2,7 +2,7 @@
 
 _synaptoroute() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' i
-    local commands='route add remove list info import export eval pull distill'
+    local commands='route add remove list info import export eval lint pull distill'
     local globals='--db --model --prefix --threads --reencode --json --quiet --help --version'
     local files='--format --text-column --route-column --oos-label' options=''
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -31,6 +31,7 @@ _synaptoroute() {
     distill) options='--dimension --texts --format --text-column --route-column' ;;
     pull) options='--to --revision --endpoint --sha256 --offline --force --keep --retries --stall' ;;
     eval) options="$files --top --margin --no-reject --path --html --predictions" ;;
+    lint) options="--near --oos-near --overlap --few --limit --strict" ;;
     esac
     case $command$word in
     *-*) mapfile -t COMPREPLY < <(compgen -W "$options $globals" -- "$word") ;;
