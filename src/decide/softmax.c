@@ -13,17 +13,17 @@
 #include <math.h>
 #include <string.h>
 
-#define PART      ((size_t)16384) /* floats of a vector that a task takes */
-#define MAX_PAIRS 64
-#define PAIRS     10
-#define PAIRS_LARGE                                                                                \
-    5 /* where vectors do not fit caches: the passes over more cost more than they save */
-#define LARGE      ((size_t)1 << 20)
-#define BACKTRACKS 20
-#define DECREASE   1e-4
-#define SPREAD     0.2  /* of p (1 - p), against that of equal odds: near the end most are sure */
-#define STALE      5    /* steps that gain no more than that: rounding is all that is left */
-#define NOISE      1e-9 /* of the loss: what rounding may add to it */
+#define PART        ((size_t)65536) /* floats of a vector that a task takes */
+#define PIECE       ((size_t)4096) /* that are added to and multiplied while in the nearest cache */
+#define MAX_PAIRS   64
+#define PAIRS       10
+#define PAIRS_LARGE 5 /* where vectors fit no cache: passes over more cost more than they save */
+#define LARGE       ((size_t)1 << 20)
+#define BACKTRACKS  20
+#define DECREASE    1e-4
+#define SPREAD      0.2  /* of p (1 - p), against that of equal odds: near the end most are sure */
+#define STALE       5    /* steps that gain no more than that: rounding is all that is left */
+#define NOISE       1e-9 /* of the loss: what rounding may add to it */
 
 typedef struct search {
     sri_softmax *solver;
@@ -54,29 +54,36 @@ typedef struct vector_job {
     float *y;
 } vector_job;
 
-static void run_part(void *argument, size_t part, int slot) {
-    (void)slot;
-    const vector_job *job = argument;
+/* The job for floats [at, at + n); returns its part of a sum. */
+static double run_piece(const vector_job *job, size_t at, size_t n) {
     const sri_softmax_loops *loops = &job->search->solver->loops;
-    size_t at = part * PART, n = SRI_MIN(PART, job->search->size - at);
-    double *sum = &job->search->partial[part];
     switch (job->op) {
-    case DOT: *sum = loops->dot(job->a + at, job->b + at, n); break;
+    case DOT: return loops->dot(job->a + at, job->b + at, n);
     case ADD_DOT:
         loops->add_scaled(job->a + at, job->factor, n, job->y + at);
-        *sum = job->b != NULL ? loops->dot(job->y + at, job->b + at, n) : 0;
-        break;
+        return job->b != NULL ? loops->dot(job->y + at, job->b + at, n) : 0;
     case SCALE:
         for (size_t i = at; i < at + n; i++) job->y[i] *= job->factor;
         break;
     case STEP: loops->step(job->a + at, job->b + at, job->factor, n, job->y + at); break;
     case SUBTRACT: loops->subtract(job->a + at, job->b + at, n, job->y + at); break;
     }
+    return 0;
+}
+
+static void run_part(void *argument, size_t part, int slot) {
+    (void)slot;
+    const vector_job *job = argument;
+    size_t end = SRI_MIN((part + 1) * PART, job->search->size);
+    double sum = 0;
+    for (size_t at = part * PART; at < end; at += PIECE)
+        sum += run_piece(job, at, SRI_MIN(PIECE, end - at));
+    job->search->partial[part] = sum;
 }
 
 static double run_vectors(search *f, vector_job job) {
     job.search = f;
-    if (f->parts < 4)
+    if (f->parts < 3)
         for (size_t part = 0; part < f->parts; part++) run_part(&job, part, 0);
     else
         sri_softmax_run(f->solver, run_part, &job, f->parts);

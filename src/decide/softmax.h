@@ -60,6 +60,8 @@ SR_MUST_CHECK sr_status sri_softmax_open(const sri_softmax_data *data, sri_pool 
                                          sr_error *error);
 void sri_softmax_close(sri_softmax **solver);
 
+/* On CLINC150 no prediction that matters changes below this; 1e-4 takes half the steps and costs some 0.1
+ * point, which will do for folds. */
 #define SRI_SOFTMAX_TOLERANCE 1e-5
 
 /* What to fit. Zero means the default, everywhere. */
