@@ -2,12 +2,12 @@
 
 _synaptoroute() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' i
-    local commands='route add remove list info import export eval lint pull distill'
-    local globals='--db --model --prefix --threads --reencode --json --quiet --help --version'
+    local commands='route add remove list info import export fit eval lint pull distill'
+    local globals='--db --model --fast-model --prefix --threads --reencode --json --quiet --help --version'
     local files='--format --text-column --route-column --oos-label' options=''
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-        --db | --model | --prefix | --threads) ((i++)) ;;
+        --db | --model | --fast-model | --prefix | --threads) ((i++)) ;;
         -*) ;;
         *)
             command=${COMP_WORDS[i]}
@@ -23,11 +23,13 @@ _synaptoroute() {
     case $command in
     '') options=$commands ;;
     route) options='--top --margin --no-reject --path' ;;
-    add) options='--threshold --confidence --description --metadata' ;;
-    list) options='--utterances' ;;
+    add) options='--threshold --confidence --description --metadata --oos' ;;
+    remove) options='--oos' ;;
+    list) options='--utterances --oos' ;;
     info) options='--verify' ;;
-    import) options="$files --replace" ;;
-    export) options='--format' ;;
+    import) options="$files --replace --no-fit" ;;
+    fit) options="$files --max-oos --min-precision --route" ;;
+    export) options='--format --oos-label' ;;
     distill) options='--dimension --texts --format --text-column --route-column' ;;
     pull) options='--to --revision --endpoint --sha256 --offline --force --keep --retries --stall' ;;
     eval) options="$files --top --margin --no-reject --path --html --predictions" ;;
@@ -35,7 +37,7 @@ _synaptoroute() {
     esac
     case $command$word in
     *-*) mapfile -t COMPREPLY < <(compgen -W "$options $globals" -- "$word") ;;
-    import* | export* | eval*) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
+    import* | export* | eval* | fit*) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
     '') mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$word") ;;
     *) [ -n "$command" ] || mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$word") ;;
     esac

@@ -88,6 +88,59 @@ static void confidence_grows_with_score_and_lead_and_sums_to_at_most_one(void **
     assert_true(sri_confidence(doubtful, 2, NAN, 0) < 0.3);
 }
 
+static void an_example_out_of_scope_is_a_rival(void **state) {
+    (void)state;
+    double scores[2] = {0.8, 0.7};
+    sri_rule rule = {{SR_THRESHOLD_COSINE, 0.5}, 0, false};
+    assert_int_equal(sri_decide(scores, 2, 0.79, &rule).status, SR_MATCHED);
+    assert_int_equal(sri_decide(scores, 2, 0.8, &rule).status, SR_MATCHED);
+    sri_verdict nearer = sri_decide(scores, 2, 0.81, &rule);
+    assert_int_equal(nearer.reason, SR_REASON_BELOW_THRESHOLD);
+    assert_true(nearer.score == 0.8);
+    /* The margin is between routes; the confidence knows of the rival, and of one far away nothing. */
+    assert_true(fabs(nearer.margin - 0.1) < 1e-12);
+    assert_true(nearer.confidence < sri_decide(scores, 2, 0.75, &rule).confidence);
+    assert_true(sri_confidence(scores, 2, 0.75, 0) < sri_confidence(scores, 2, NAN, 0));
+    assert_true(sri_confidence(scores, 2, 0.1, 0) == sri_confidence(scores, 2, NAN, 0));
+    assert_true(sri_confidence(scores, 1, 0.79, 0) < sri_confidence(scores, 1, 0.1, 0));
+    rule.no_reject = true;
+    assert_int_equal(sri_decide(scores, 2, 0.81, &rule).status, SR_MATCHED);
+}
+
+static sri_verdict fitted(sri_evidence evidence, sr_threshold threshold, double margin) {
+    sri_rule rule = {threshold, margin, false};
+    return sri_decide_fitted(&evidence, &rule);
+}
+
+static void heads_are_compared_by_each_kind_of_threshold(void **state) {
+    (void)state;
+    sri_evidence sure = {0.9, true, 0.4, -0.1}, unsure = {0.3, false, 0.8, 0.2};
+    sr_threshold cosine = {SR_THRESHOLD_COSINE, 0.5}, confidence = {SR_THRESHOLD_CONFIDENCE, 0.5};
+    assert_int_equal(fitted(sure, automatic, 0).status, SR_MATCHED);
+    assert_int_equal(fitted(unsure, automatic, 0).reason, SR_REASON_BELOW_THRESHOLD);
+    assert_int_equal(fitted(sure, cosine, 0).reason, SR_REASON_BELOW_THRESHOLD);
+    assert_int_equal(fitted(unsure, cosine, 0).status, SR_MATCHED);
+    assert_int_equal(fitted(sure, confidence, 0).status, SR_MATCHED);
+    assert_int_equal(fitted(unsure, confidence, 0).status, SR_NONE);
+    confidence.value = 0.9;
+    assert_int_equal(fitted(sure, confidence, 0).status, SR_MATCHED);
+    sri_verdict verdict = fitted(sure, automatic, 0);
+    assert_true(verdict.score == 0.4 && verdict.margin == -0.1 && verdict.confidence == 0.9);
+    assert_int_equal(fitted(sure, automatic, 0.01).reason, SR_REASON_AMBIGUOUS);
+}
+
+static void what_the_fast_path_does_not_know_is_not_passed(void **state) {
+    (void)state;
+    sri_evidence fast = {0.9, true, NAN, NAN};
+    sr_threshold lowest = {SR_THRESHOLD_COSINE, -1};
+    assert_int_equal(fitted(fast, automatic, 0.5).status, SR_MATCHED);
+    sri_verdict verdict = fitted(fast, lowest, 0);
+    assert_int_equal(verdict.reason, SR_REASON_BELOW_THRESHOLD);
+    assert_true(isnan(verdict.score) && isnan(verdict.margin));
+    sri_rule rule = {lowest, 0.5, true};
+    assert_int_equal(sri_decide_fitted(&fast, &rule).status, SR_MATCHED);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(auto_is_cosine_060),
@@ -96,6 +149,9 @@ int main(void) {
         cmocka_unit_test(no_reject_gives_the_best_route_always),
         cmocka_unit_test(a_confidence_threshold_compares_confidence),
         cmocka_unit_test(confidence_grows_with_score_and_lead_and_sums_to_at_most_one),
+        cmocka_unit_test(an_example_out_of_scope_is_a_rival),
+        cmocka_unit_test(heads_are_compared_by_each_kind_of_threshold),
+        cmocka_unit_test(what_the_fast_path_does_not_know_is_not_passed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

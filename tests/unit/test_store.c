@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "base/base.h"
+#include "store/store.h"
 
 typedef struct fixture {
     toy toy;
@@ -327,6 +329,223 @@ static void a_vector_of_another_length_is_refused(void **state) {
     refuse(self, 0, SR_ERR_FORMAT, "4 bytes instead of 256");
 }
 
+static int stop_at_once(void *user, uint64_t done, uint64_t total) {
+    (void)user, (void)done, (void)total;
+    return 1;
+}
+
+/* ---- Schemas --------------------------------------------------------------------------------------------------- */
+
+/* As the first version of the program made it. */
+static const char first_schema[] =
+    "PRAGMA page_size = 8192; PRAGMA application_id = 1397895217; PRAGMA user_version = 1;"
+    "CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT, WITHOUT "
+    "ROWID;"
+    "CREATE TABLE routes (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
+    " threshold_kind INTEGER NOT NULL, threshold REAL NOT NULL,"
+    " description TEXT NOT NULL, metadata TEXT NOT NULL) STRICT;"
+    "CREATE TABLE utterances (id INTEGER PRIMARY KEY,"
+    " route INTEGER NOT NULL REFERENCES routes (id) ON DELETE CASCADE,"
+    " text TEXT NOT NULL, UNIQUE (route, text)) STRICT;"
+    "CREATE TABLE models (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE,"
+    " name TEXT NOT NULL, dimension INTEGER NOT NULL, updated INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE vectors (id INTEGER PRIMARY KEY,"
+    " utterance INTEGER NOT NULL REFERENCES utterances (id) ON DELETE CASCADE ON UPDATE CASCADE,"
+    " model INTEGER NOT NULL REFERENCES models (id), vector BLOB NOT NULL,"
+    " UNIQUE (utterance, model)) STRICT;"
+    "INSERT INTO meta VALUES ('revision', 7), ('next_id', 20);"
+    "INSERT INTO routes VALUES (3, 'greeting', 1, 0.25, 'd', '[1]'), (9, 'parting', 0, 0, '', '');"
+    "INSERT INTO utterances VALUES (4, 3, 'hello'), (5, 3, 'good morning'), (10, 9, 'good bye');"
+    "PRAGMA journal_mode = WAL;";
+
+static void bind_vector(const fixture *self, sqlite3 *db, int id, const char *text) {
+    static float vector[TOY_DIMENSION];
+    sqlite3_stmt *statement;
+    sr_str texts[1] = {sr_str_of(text)};
+    assert_int_equal(sr_encoder_encode(self->encoder, texts, 1, vector, NULL, NULL), SR_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "INSERT INTO vectors VALUES (NULL, ?1, 1, ?2)", -1,
+                                        &statement, NULL),
+                     SQLITE_OK);
+    sqlite3_bind_int(statement, 1, id);
+    sqlite3_bind_blob(statement, 2, vector, sizeof vector, SQLITE_STATIC);
+    assert_int_equal(sqlite3_step(statement), SQLITE_DONE);
+    sqlite3_finalize(statement);
+}
+
+static void make_first_schema(const fixture *self) {
+    sqlite3 *db;
+    char model[200];
+    run_sql(self->path, first_schema);
+    snprintf(model, sizeof model, "INSERT INTO models VALUES (1, '%s', 'toy', %d, 1)",
+             sr_encoder_fingerprint(self->encoder), TOY_DIMENSION);
+    run_sql(self->path, model);
+    assert_int_equal(sqlite3_open(self->path, &db), SQLITE_OK);
+    bind_vector(self, db, 4, "hello");
+    bind_vector(self, db, 5, "good morning");
+    bind_vector(self, db, 10, "good bye");
+    sqlite3_close(db);
+}
+
+static int schema_of(sr_router *router) {
+    sr_info info = {.size = sizeof info};
+    assert_int_equal(sr_router_info(router, &info, NULL), SR_OK);
+    assert_int_equal(info.utterances, 3);
+    return info.schema;
+}
+
+static const char first_table[] = "greeting[1 0.25]:hello|good morning;parting:good bye;";
+
+static void a_database_of_the_first_schema_is_brought_up_to_date(void **state) {
+    fixture *self = *state;
+    make_first_schema(self);
+    /* A reader takes it as it is. */
+    sr_router *reader = toy_router(self->path, self->encoder, SR_OPEN_READ_ONLY);
+    assert_int_equal(schema_of(reader), 1);
+    toy_assert_table(reader, first_table);
+    assert_int_equal(sr_router_verify(reader, NULL), SR_OK);
+    int encoded = atomic_load(&self->toy.encoded);
+    sr_router *writer = toy_router(self->path, self->encoder, 0);
+    assert_int_equal(atomic_load(&self->toy.encoded), encoded); /* its vectors are what they were */
+    assert_int_equal(schema_of(writer), 2);
+    toy_assert_table(writer, first_table);
+    assert_int_equal(sr_router_verify(writer, NULL), SR_OK);
+    sr_receipt receipt;
+    assert_int_equal(sr_fit(writer, NULL, NULL, NULL), SR_OK);
+    sr_str text = sr_str_of("who wrote hamlet");
+    assert_int_equal(sr_oos_put(writer, &text, 1, &receipt, NULL), SR_OK);
+    assert_int_equal(receipt.revision, 8);
+    assert_int_equal(sr_oos_remove(writer, NULL, 0, NULL, NULL), SR_OK);
+    /* The reader sees that, and what is new about the file. */
+    toy_assert_table(reader, first_table);
+    assert_int_equal(schema_of(reader), 2);
+    sr_router_close(&writer);
+    sr_router_close(&reader);
+    writer = toy_router(self->path, self->encoder, SR_OPEN_EXISTING);
+    assert_int_equal(schema_of(writer), 2);
+    sr_router_close(&writer);
+}
+
+static void an_incomplete_schema_is_damage(void **state) {
+    fixture *self = *state;
+    make_first_schema(self);
+    run_sql(self->path, "PRAGMA user_version = 2"); /* without what makes it so */
+    refuse(self, 0, SR_ERR_FORMAT, "lacks 1 of its 6 tables");
+    run_sql(self->path, "PRAGMA user_version = 1; DROP TABLE vectors");
+    refuse(self, 0, SR_ERR_FORMAT, "lacks 1 of its 5 tables");
+}
+
+/* ---- The fit ------------------------------------------------------------------------------------------------------ */
+
+static void save(sri_store *store, uint64_t revision, const char *bytes, uint64_t expected) {
+    sri_store_fit fit = {.revision = revision,
+                         .kind = SR_FIT_HEADS,
+                         .max_oos_accepted = 0.02,
+                         .min_precision = NAN,
+                         .auto_threshold = 0.5,
+                         .fast_share = NAN};
+    uint64_t serial = 99;
+    memset(fit.model, 'a', 64);
+    assert_true(sri_buffer_append(&fit.routes, "0123456789abcdef", 16));
+    assert_true(sri_buffer_append_str(&fit.bytes, bytes));
+    assert_int_equal(store->kind->save_fit(store, &fit, &serial, NULL), SR_OK);
+    assert_int_equal(serial, expected);
+    sri_store_fit_free(&fit);
+}
+
+static void assert_fit(sri_store *store, bool whole, uint64_t revision, const char *bytes) {
+    sri_store_fit fit;
+    assert_int_equal(store->kind->load_fit(store, whole, &fit, NULL), SR_OK);
+    assert_int_equal(fit.revision, revision);
+    assert_int_equal(fit.kind, SR_FIT_HEADS);
+    assert_int_equal(strlen(fit.model), 64);
+    assert_string_equal(fit.fast, "");
+    assert_true(fit.max_oos_accepted == 0.02 && fit.auto_threshold == 0.5);
+    assert_true(isnan(fit.min_precision) && isnan(fit.fast_share));
+    assert_int_equal(fit.routes.len, 16);
+    assert_int_equal(fit.bytes.len, whole ? strlen(bytes) : 0);
+    if (whole) assert_memory_equal(fit.bytes.data, bytes, strlen(bytes));
+    sri_store_fit_free(&fit);
+}
+
+static void a_fit_of_an_older_table_does_not_replace_a_newer_one(void **state) {
+    fixture *self = *state;
+    make_table(self);
+    sri_store *store = NULL, *other = NULL;
+    uint64_t revision, serial;
+    assert_int_equal(sri_store_open_sqlite(self->path, 0, &store, NULL), SR_OK);
+    assert_int_equal(sri_store_open_sqlite(self->path, SRI_STORE_READ_ONLY, &other, NULL), SR_OK);
+    assert_int_equal(other->kind->revision(other, &revision, &serial, NULL), SR_OK);
+    assert_int_equal(serial, 0);
+    save(store, 1, "first", 1);
+    assert_fit(other, true, 1, "first");
+    save(store, 2, "second", 2);
+    save(store, 1, "late", 0);
+    assert_fit(other, true, 2, "second");
+    save(store, 2, "again", 3); /* of the same table, with other labelled texts perhaps */
+    assert_fit(other, true, 2, "again");
+    assert_fit(other, false, 2, "again");
+    assert_int_equal(other->kind->revision(other, &revision, &serial, NULL), SR_OK);
+    assert_int_equal(revision, 2);
+    assert_int_equal(serial, 3);
+    assert_int_equal(store->kind->verify(store, NULL), SR_OK);
+    sri_store_close(&store);
+    sri_store_close(&other);
+    /* A change of the table leaves it. */
+    sr_router *router = toy_router(self->path, self->encoder, 0);
+    assert_int_equal(sr_route_remove(router, sr_str_of("parting"), NULL, NULL), SR_OK);
+    sr_router_close(&router);
+    assert_int_equal(sri_store_open_sqlite(self->path, 0, &store, NULL), SR_OK);
+    assert_fit(store, true, 2, "again");
+    run_sql(self->path, "UPDATE fits SET revision = 77");
+    sr_error error;
+    assert_int_equal(store->kind->verify(store, &error), SR_ERR_FORMAT);
+    assert_non_null(strstr(error.message, "the fit has an impossible revision"));
+    sri_store_close(&store);
+}
+
+/* ---- A database that is still to be made ---------------------------------------------------------------------- */
+
+/* Nothing but a change that is stored makes the file. */
+static void what_fails_leaves_no_database(void **state) {
+    fixture *self = *state;
+    sr_router *router = toy_router(self->path, self->encoder, 0);
+    sr_error error;
+    sr_fit_report *report = NULL;
+    toy_assert_table(router, "");
+    assert_int_equal(sr_router_verify(router, NULL), SR_OK);
+    assert_int_equal(sr_fit(router, NULL, &report, NULL), SR_OK);
+    sr_fit_report_free(&report);
+    assert_int_equal(sr_route_remove(router, sr_str_of("a"), NULL, &error), SR_ERR_NOT_FOUND);
+    assert_int_equal(toy_put(router, "a", " ", SR_PUT_REPLACE, NULL, &error), SR_ERR_INVALID);
+    atomic_store(&self->toy.fail, 1);
+    assert_int_equal(toy_put(router, "a", "x", SR_PUT_REPLACE, NULL, &error), SR_ERR_CALLBACK);
+    atomic_store(&self->toy.fail, 0);
+    sr_put_options stopped = {.size = sizeof stopped, .progress = stop_at_once};
+    sr_str text = sr_str_of("x");
+    sr_route route = {
+        .size = sizeof route, .name = text, .utterances = &text, .utterance_count = 1};
+    assert_int_equal(sr_routes_put(router, &route, 1, &stopped, NULL, &error), SR_ERR_CANCELLED);
+    assert_int_equal(files_in(self->directory), 0);
+    /* What another makes meanwhile is seen, and not made again. */
+    make_table(self);
+    toy_assert_table(router, "greeting:hello|good morning;parting:good bye;");
+    assert_int_equal(sr_route_put(router, &route, NULL, NULL), SR_OK);
+    toy_assert_table(router, "greeting:hello|good morning;parting:good bye;x:x;");
+    sr_router_close(&router);
+}
+
+static void two_routers_make_one_database(void **state) {
+    fixture *self = *state;
+    sr_router *first = toy_router(self->path, self->encoder, 0);
+    sr_router *second = toy_router(self->path, self->encoder, SR_OPEN_LAZY);
+    assert_int_equal(toy_put(first, "a", "x", SR_PUT_REPLACE, NULL, NULL), SR_OK);
+    assert_int_equal(toy_put(second, "b", "y", SR_PUT_REPLACE, NULL, NULL), SR_OK);
+    toy_assert_table(first, "a:x;b:y;");
+    toy_assert_table(second, "a:x;b:y;");
+    sr_router_close(&first);
+    sr_router_close(&second);
+}
+
 /* ---- Models ------------------------------------------------------------------------------------------------------ */
 
 static int count_progress(void *user, uint64_t done, uint64_t total) {
@@ -334,11 +553,6 @@ static int count_progress(void *user, uint64_t done, uint64_t total) {
     seen[0] = done;
     seen[1] = total;
     return 0;
-}
-
-static int stop_at_once(void *user, uint64_t done, uint64_t total) {
-    (void)user, (void)done, (void)total;
-    return 1;
 }
 
 static void another_model_is_never_mixed_in(void **state) {
@@ -682,6 +896,11 @@ int main(void) {
         WITH_FILES(damaged_databases_give_errors),
         WITH_FILES(verify_finds_what_is_wrong),
         WITH_FILES(a_vector_of_another_length_is_refused),
+        WITH_FILES(a_database_of_the_first_schema_is_brought_up_to_date),
+        WITH_FILES(an_incomplete_schema_is_damage),
+        WITH_FILES(a_fit_of_an_older_table_does_not_replace_a_newer_one),
+        WITH_FILES(what_fails_leaves_no_database),
+        WITH_FILES(two_routers_make_one_database),
         WITH_FILES(another_model_is_never_mixed_in),
         WITH_FILES(encoding_anew_in_two_processes_ends_well),
         WITH_FILES(a_lazy_router_needs_no_model_for_what_needs_no_vectors),
