@@ -4,8 +4,10 @@
  * Names are those of Hugging Face's BertModel, with or without the prefix "bert.". A weight stored
  * as I8 has its scales beside it as X_scale, one for each output channel (for embeddings: each
  * row), as the compressed-tensors convention has it. Products are packed once for the kernels of
- * this CPU, and the file's pages given back; word embeddings stay in the mapped file, since a text
- * touches few rows.
+ * this CPU, and the file's pages given back; they stand in one block, in the order in which they are
+ * used, so that what a kernel fetches ahead at the end of one is the beginning of the next. Word
+ * embeddings stay in the mapped file, since a text touches few rows. Large pages for the block were
+ * rejected: a hundredth faster, but where memory is fragmented, opening waits tens of milliseconds.
  */
 #include "model/model_int.h"
 
@@ -17,6 +19,7 @@ typedef struct loader {
     sri_weights weights;
     const char *prefix;
     sr_error *error;
+    char *free, *end; /* of the block of packed products: what is not yet given to one */
 } loader;
 
 static sr_status missing(loader *l, const char *name) {
@@ -102,11 +105,18 @@ static sr_status read_stack(loader *l, stack *s) {
     return SR_OK;
 }
 
+static void *take(loader *l, size_t bytes) {
+    bytes = sri_round_up(bytes, 64);
+    if (bytes > (size_t)(l->end - l->free)) return NULL;
+    l->free += bytes;
+    return l->free - bytes;
+}
+
 static sr_status pack_s8(loader *l, const stack *s, linear *out) {
     const sri_gemm_s8 *gemm = &sri_kernels_get()->gemm_s8;
     size_t part = s->rows * s->k;
     int8_t *w = sri_alloc_array(s->count, part);
-    out->packed = sri_alloc_aligned(gemm->packed_size(out->n, out->k));
+    out->packed = take(l, gemm->packed_size(out->n, out->k));
     if (w != NULL && out->packed != NULL) {
         for (size_t i = 0; i < s->count; i++) memcpy(w + i * part, s->parts[i]->data, part);
         gemm->pack(&(sri_weights_s8){w, s->scale, s->bias, out->n, out->k}, out->packed);
@@ -131,7 +141,7 @@ static void expand(const stack *s, float *w) {
 static sr_status pack_f32(loader *l, const stack *s, linear *out) {
     const sri_gemm_f32 *gemm = &sri_kernels_get()->gemm_f32;
     float *w = sri_alloc_array(out->n * out->k, sizeof *w);
-    out->packed = sri_alloc_aligned(gemm->packed_size(out->n, out->k));
+    out->packed = take(l, gemm->packed_size(out->n, out->k));
     if (w != NULL && out->packed != NULL) {
         expand(s, w);
         gemm->pack(&(sri_weights_f32){w, s->bias, out->n, out->k}, out->packed);
@@ -162,10 +172,10 @@ static sr_status read_one_linear(loader *l, const char *stem, size_t n, size_t k
     return read_linear(l, &stem, 1, n, k, out);
 }
 
-static sr_status read_layer(loader *l, size_t index, layer *out) {
+/* The linear layers of a layer, in the order of their use. */
+static sr_status read_linears(loader *l, const char *base, layer *out) {
     const sri_config *c = &l->model->config;
-    char base[64], names[3][128], stem[128];
-    snprintf(base, sizeof base, "encoder.layer.%zu.", index);
+    char names[3][128], stem[128];
     snprintf(names[0], sizeof names[0], "%sattention.self.query", base);
     snprintf(names[1], sizeof names[1], "%sattention.self.key", base);
     snprintf(names[2], sizeof names[2], "%sattention.self.value", base);
@@ -173,15 +183,52 @@ static sr_status read_layer(loader *l, size_t index, layer *out) {
     sr_status code = read_linear(l, stems, 3, c->hidden, c->hidden, &out->attention_in);
     snprintf(stem, sizeof stem, "%sattention.output.dense", base);
     if (code == SR_OK) code = read_one_linear(l, stem, c->hidden, c->hidden, &out->attention_out);
-    snprintf(stem, sizeof stem, "%sattention.output.LayerNorm", base);
-    if (code == SR_OK) code = read_norm(l, stem, &out->after_attention);
     snprintf(stem, sizeof stem, "%sintermediate.dense", base);
     if (code == SR_OK) code = read_one_linear(l, stem, c->intermediate, c->hidden, &out->expand);
     snprintf(stem, sizeof stem, "%soutput.dense", base);
     if (code == SR_OK) code = read_one_linear(l, stem, c->hidden, c->intermediate, &out->contract);
+    return code;
+}
+
+static sr_status read_layer(loader *l, size_t index, layer *out) {
+    char base[64], stem[128];
+    snprintf(base, sizeof base, "encoder.layer.%zu.", index);
+    sr_status code = read_linears(l, base, out);
+    snprintf(stem, sizeof stem, "%sattention.output.LayerNorm", base);
+    if (code == SR_OK) code = read_norm(l, stem, &out->after_attention);
     snprintf(stem, sizeof stem, "%soutput.LayerNorm", base);
     if (code == SR_OK) code = read_norm(l, stem, &out->after_feed_forward);
     return code;
+}
+
+/* Bytes of the packed product [count * rows, k] of a layer; 0 where its tensor is not as it should be,
+ * which is found out when that is read. */
+static size_t packed_bytes(const loader *l, size_t index, const char *stem, size_t count,
+                           size_t rows, size_t k) {
+    char name[256];
+    snprintf(name, sizeof name, "%sencoder.layer.%zu.%s.weight", l->prefix, index, stem);
+    const sri_tensor *t = sri_safetensors_find(l->model->file, name);
+    if (t == NULL || t->rank != 2 || t->shape[0] != rows || t->shape[1] != k) return 0;
+    const sri_kernels *kernels = sri_kernels_get();
+    bool quantised = t->dtype == SRI_I8 && l->weights == SRI_WEIGHTS_AS_STORED;
+    size_t bytes = quantised ? kernels->gemm_s8.packed_size(count * rows, k)
+                             : kernels->gemm_f32.packed_size(count * rows, k);
+    return sri_round_up(bytes, 64);
+}
+
+/* The block that holds all packed products. */
+static sr_status allocate_products(loader *l) {
+    const sri_config *c = &l->model->config;
+    size_t bytes = 64;
+    for (size_t i = 0; i < c->layers; i++)
+        bytes += packed_bytes(l, i, "attention.self.query", 3, c->hidden, c->hidden) +
+                 packed_bytes(l, i, "attention.output.dense", 1, c->hidden, c->hidden) +
+                 packed_bytes(l, i, "intermediate.dense", 1, c->intermediate, c->hidden) +
+                 packed_bytes(l, i, "output.dense", 1, c->hidden, c->intermediate);
+    l->free = l->model->products = sri_alloc_aligned(bytes);
+    if (l->free == NULL) return sri_fail_memory(l->error);
+    l->end = l->free + bytes;
+    return SR_OK;
 }
 
 static sr_status read_words(loader *l) {
@@ -223,10 +270,11 @@ static sr_status read_model(sri_model *model, const char *directory, sri_weights
     if (code != SR_OK) return code;
     bool prefixed =
         sri_safetensors_find(model->file, "bert.embeddings.word_embeddings.weight") != NULL;
-    loader l = {model, weights, prefixed ? "bert." : "", error};
+    loader l = {model, weights, prefixed ? "bert." : "", error, NULL, NULL};
     model->layers = sri_alloc_zero(model->config.layers, sizeof *model->layers);
     if (model->layers == NULL) return sri_fail_memory(error);
     code = read_embeddings(&l);
+    if (code == SR_OK) code = allocate_products(&l);
     for (size_t i = 0; code == SR_OK && i < model->config.layers; i++)
         code = read_layer(&l, i, &model->layers[i]);
     return code;
@@ -251,14 +299,11 @@ void sri_model_close(sri_model **handle) {
     if (model == NULL) return;
     for (size_t i = 0; model->layers != NULL && i < model->config.layers; i++) {
         layer *each = &model->layers[i];
-        sri_free_aligned(each->attention_in.packed);
-        sri_free_aligned(each->attention_out.packed);
-        sri_free_aligned(each->expand.packed);
-        sri_free_aligned(each->contract.packed);
         free_norm(&each->after_attention);
         free_norm(&each->after_feed_forward);
     }
     free_norm(&model->after_embedding);
+    sri_free_aligned(model->products);
     sri_free(model->layers);
     sri_free(model->positions);
     sri_free(model->word_scale);

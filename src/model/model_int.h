@@ -35,6 +35,7 @@ struct sri_model {
     float *positions;        /* [positions, hidden], the embedding of type 0 added */
     norm after_embedding;
     layer *layers;
+    char *products; /* the block in which the packed weights of all layers stand */
 };
 
 #endif
