@@ -284,17 +284,21 @@ static bool is_truncated(const sr_router *router, sr_str text) {
            truncated;
 }
 
+#define ROWS_AT_ONCE ((size_t)64)
+
 static void find_best(const sr_router *router, const float *vector, shown_candidate *shown) {
-    size_t dimension = (size_t)sr_encoder_dimension(router->fast);
+    size_t dimension = (size_t)sr_encoder_dimension(router->fast), count = shown->route->count;
     const float *rows = fast_rows(router, shown->route);
-    float top = -INFINITY;
+    float cosines[ROWS_AT_ONCE], top = -INFINITY;
     sri_dots_fn *dots = sri_kernels_get()->dots;
-    for (size_t i = 0; rows != NULL && i < shown->route->count; i++) {
-        float cosine;
-        dots(vector, 1, rows + i * dimension, 1, dimension, &cosine);
-        if (shown->best != NULL && !(cosine > top)) continue;
-        shown->best = shown->route->utterances[i];
-        top = cosine;
+    for (size_t done = 0; rows != NULL && done < count; done += ROWS_AT_ONCE) {
+        size_t some = SRI_MIN(ROWS_AT_ONCE, count - done);
+        dots(vector, 1, rows + done * dimension, some, dimension, cosines);
+        for (size_t i = 0; i < some; i++) {
+            if (shown->best != NULL && !(cosines[i] > top)) continue;
+            shown->best = shown->route->utterances[done + i];
+            top = cosines[i];
+        }
     }
 }
 

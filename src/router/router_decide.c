@@ -244,6 +244,8 @@ static bool answer_slow(decide_call *call) {
 }
 
 static void answer_empty(decide_call *call) {
+    for (size_t i = 0; i < call->result->count; i++)
+        call->result->items[i].revision = call->revision;
     for (size_t i = 0; i < call->count; i++)
         answer_nothing(&call->result->items[call->asked[i]], SR_REASON_EMPTY_TABLE, call->revision);
 }
@@ -327,9 +329,7 @@ static bool answer_without_model(decide_call *call) {
     call->revision = call->router->table->state.revision;
     bool empty = sri_table_utterances(call->router->table) == 0;
     pthread_rwlock_unlock(&call->router->lock);
-    for (size_t i = 0; i < call->result->count; i++)
-        call->result->items[i].revision = call->revision;
-    if (empty) answer_empty(call);
+    if (empty || call->count == 0) answer_empty(call);
     return empty || call->count == 0;
 }
 
