@@ -14,6 +14,7 @@
  * stable while they are read.
  */
 #include "base/base.h"
+#include "base/relax.h"
 
 #include <assert.h>
 #include <sched.h>
@@ -38,11 +39,7 @@ typedef struct lead_job {
 } lead_job;
 
 static void relax(unsigned *spins) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
+    sri_relax();
     if (++*spins % SPINS == 0) sched_yield();
 }
 
