@@ -46,7 +46,8 @@ static void pack(const sri_weights_f32 *weights, void *packed) {
 #define ROWS_5(each) ROWS_4(each) each(4)
 #define ROWS_6(each) ROWS_5(each) each(5)
 
-/* tile_R: R rows of x by one panel, of whose columns the first `columns` are real. */
+/* tile_R: R rows of x by one panel, of whose columns the first `columns` are real. With 4 rows and more,
+ * multiplications take longer than weights to arrive: the next panel's are fetched meanwhile. */
 typedef void tile_fn(const float *x, const float *panel, size_t k, size_t columns, float *y,
                      size_t n);
 #define DEFINE_TILE(count)                                                                         \
@@ -56,6 +57,13 @@ typedef void tile_fn(const float *x, const float *panel, size_t k, size_t column
         ROWS_##count(SUMS) for (size_t i = 0; i < k; i++, weights += PANEL) {                      \
             __m512 w0 = _mm512_loadu_ps(weights), w1 = _mm512_loadu_ps(weights + 16);              \
             __m512 w2 = _mm512_loadu_ps(weights + 32), w3 = _mm512_loadu_ps(weights + 48);         \
+            if (count > 3) {                                                                       \
+                const float *next = weights + panel_floats(k);                                     \
+                _mm_prefetch(next, _MM_HINT_T1);                                                   \
+                _mm_prefetch(next + 16, _MM_HINT_T1);                                              \
+                _mm_prefetch(next + 32, _MM_HINT_T1);                                              \
+                _mm_prefetch(next + 48, _MM_HINT_T1);                                              \
+            }                                                                                      \
             ROWS_##count(MULTIPLY)                                                                 \
         }                                                                                          \
         ROWS_##count(FINISH)                                                                       \
