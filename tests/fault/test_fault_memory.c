@@ -10,11 +10,13 @@
 #include "base/base.h"
 
 static struct {
-    long countdown; /* the allocation that fails; 0: none */
-    long held;      /* blocks not yet released */
+    atomic_long countdown; /* the allocation that fails; 0 and less: none */
+    atomic_long held;      /* blocks not yet released */
 } memory;
 
-static bool fails(void) { return memory.countdown > 0 && --memory.countdown == 0; }
+static bool fails(void) {
+    return atomic_load(&memory.countdown) > 0 && atomic_fetch_sub(&memory.countdown, 1) == 1;
+}
 
 static void *take(void *user, size_t bytes) {
     (void)user;
@@ -92,6 +94,24 @@ static sr_status do_decide(stage *scene) {
     return code;
 }
 
+static sr_status do_fit(stage *scene) {
+    sr_str texts[] = {sr_str_of("one more"), sr_str_of("something else")};
+    sr_str routes[] = {sr_str_of("b"), {NULL, 0}};
+    sr_fit_options options = {.size = sizeof options, .texts = texts, .routes = routes, .count = 2};
+    sr_fit_report *report = NULL;
+    sr_status code = sr_fit(scene->router, &options, &report, NULL);
+    assert_true((report != NULL) == (code == SR_OK));
+    sr_fit_report_free(&report);
+    return code;
+}
+
+static sr_status do_decide_fitted(stage *scene) { return do_decide(scene); }
+
+static sr_status do_put_oos(stage *scene) {
+    sr_str texts[] = {sr_str_of("three"), sr_str_of("nowhere")};
+    return sr_oos_put(scene->router, texts, 2, NULL, NULL);
+}
+
 static sr_status do_read(stage *scene) {
     sr_table *table = NULL;
     sr_status code = sr_table_read(scene->router, NULL, 1, &table, NULL);
@@ -109,6 +129,21 @@ static void open_scene(stage *scene, const char *path) {
     assert_int_equal(toy_put(scene->router, "b", "four|one", SR_PUT_REPLACE, NULL, NULL), SR_OK);
 }
 
+/* Makes it a table that something can be learned from. */
+static void enlarge(stage *scene) {
+    assert_int_equal(toy_put(scene->router, "a",
+                             "money back|my money|the money now|refund money|money again|no money",
+                             SR_PUT_EXTEND, NULL, NULL),
+                     SR_OK);
+    assert_int_equal(
+        toy_put(scene->router, "b",
+                "my parcel|the parcel now|parcel lost|which parcel|parcel again|no parcel",
+                SR_PUT_EXTEND, NULL, NULL),
+        SR_OK);
+    sr_str texts[] = {sr_str_of("who wrote hamlet"), sr_str_of("rain today")};
+    assert_int_equal(sr_oos_put(scene->router, texts, 2, NULL, NULL), SR_OK);
+}
+
 static void close_scene(stage *scene) {
     sr_router_close(&scene->router);
     sr_encoder_close(&scene->encoder);
@@ -118,10 +153,13 @@ static void close_scene(stage *scene) {
 static void fail_each(const char *path, step_fn *step, bool changes) {
     sr_status code = SR_ERR_NO_MEMORY;
     static char before[4096], after[4096];
-    for (long n = 1; code != SR_OK; n++) {
-        assert_true(n < 10000);
+    bool fits = step == do_fit || step == do_decide_fitted;
+    for (long n = 1; code != SR_OK; n += step == do_fit ? 1 + n / 10 : 1) {
+        assert_true(n < 1000000);
         stage scene = {0};
         open_scene(&scene, path);
+        if (fits) enlarge(&scene);
+        if (step == do_decide_fitted) assert_int_equal(do_fit(&scene), SR_OK);
         toy_dump(scene.router, before, sizeof before);
         long held = memory.held;
         memory.countdown = n;
@@ -154,6 +192,9 @@ static void run_all(const char *path) {
     fail_each(path, do_remove_utterance, true);
     fail_each(path, do_decide, false);
     fail_each(path, do_read, false);
+    fail_each(path, do_put_oos, false);
+    fail_each(path, do_fit, false);
+    fail_each(path, do_decide_fitted, false);
     sr_allocator_set(NULL);
 }
 
