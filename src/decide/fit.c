@@ -102,12 +102,14 @@ static sr_status keep(making *m, const sri_heads *heads, sri_fit *fit, sr_error 
     if (has_fast)
         memcpy(fit->fast_fingerprint, sr_encoder_fingerprint(fit->fast),
                sizeof fit->fast_fingerprint);
-    bool enough = copy_routes(m->table, fit) &&
-                  sri_dense_head_make(&heads->of[SRI_HEAD_VECTOR], &fit->vector) &&
-                  (!has_fast || sri_dense_head_make(&heads->of[SRI_HEAD_FAST], &fit->fixed)) &&
-                  sri_sparse_head_make(&heads->of[SRI_HEAD_FAST], m->samples.ngrams.buckets,
-                                       !has_fast, &fit->lexical) &&
-                  sri_centres_make(&m->samples, SRI_FIT_NO_FOLD, &fit->centres);
+    bool enough =
+        copy_routes(m->table, fit) &&
+        sri_dense_head_make(&heads->of[SRI_HEAD_VECTOR], &fit->vector) &&
+        (!has_fast || sri_dense_head_make(&heads->of[SRI_HEAD_FAST], &fit->fixed)) &&
+        sri_sparse_head_make(&heads->of[SRI_HEAD_FAST], m->samples.ngrams.buckets, !has_fast,
+                             &fit->lexical) &&
+        sri_centres_make(&m->samples, SRI_FIT_NO_FOLD, &fit->centres) &&
+        (!has_fast || sri_speller_learn(m->samples.texts, m->samples.named, &fit->speller));
     if (!enough) return sri_fail_memory(error);
     fit->ngrams = m->samples.ngrams;
     m->samples.ngrams = (sri_ngrams){0};
@@ -197,6 +199,7 @@ void sri_fit_free(sri_fit **handle) {
     sri_sparse_head_free(&fit->lexical);
     sri_ngrams_free(&fit->ngrams);
     sri_centres_free(&fit->centres);
+    sri_speller_free(&fit->speller);
     sri_free(fit->trials);
     sri_free(fit);
     *handle = NULL;

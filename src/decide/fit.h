@@ -37,9 +37,10 @@ typedef struct sri_fit_table {
     size_t route_count;
     const sri_fit_route *routes;
     const float *name_vectors; /* route_count x dimension: names as texts (sri_fit_name_text) */
-    sri_fit_texts utterances;  /* in ascending order of their adding; of no route: out-of-scope examples */
-    sri_fit_texts labelled;    /* more texts, for calibration and thresholds only; may be empty */
-    sr_encoder *fast;          /* static encoder of the fast path, borrowed for good; NULL: no fast path */
+    sri_fit_texts
+        utterances; /* in ascending order of their adding; of no route: out-of-scope examples */
+    sri_fit_texts labelled; /* more texts, for calibration and thresholds only; may be empty */
+    sr_encoder *fast; /* static encoder of the fast path, borrowed for good; NULL: no fast path */
     sri_pool *pool;
     double max_oos_accepted; /* target for AUTO thresholds; 0: the best accuracy */
     double min_precision;    /* the same; 0: none */
@@ -91,7 +92,8 @@ const sri_fit_trial *sri_fit_trials(const sri_fit *fit, size_t *count);
 /* ---- Asking it ---------------------------------------------------------------------------------- */
 
 size_t sri_fit_routes(const sri_fit *fit);
-const sri_fit_route *sri_fit_route_at(const sri_fit *fit, size_t place); /* name and description empty */
+const sri_fit_route *sri_fit_route_at(const sri_fit *fit,
+                                      size_t place); /* name and description empty */
 const sri_fit_findings *sri_fit_found(const sri_fit *fit);
 bool sri_fit_has_fast(const sri_fit *fit);
 
@@ -102,6 +104,11 @@ typedef struct sri_fit_scratch {
 } sri_fit_scratch;
 
 void sri_fit_scratch_free(sri_fit_scratch *scratch);
+
+/* Appends to `out` what the fit would rather read: `text` with words mended that are misspelt beside the
+ * table's (speller.h). `*mended` is false, and `out` left as it was, when that is `text` itself. False when memory
+ * is short. */
+SR_MUST_CHECK bool sri_fit_mend(const sri_fit *fit, sr_str text, sri_buffer *out, bool *mended);
 
 typedef struct sri_fit_candidate {
     uint32_t route; /* place */

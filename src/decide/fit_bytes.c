@@ -6,6 +6,7 @@
  * sizes follow from the numbers before them. Of the lexical head only buckets that are known are
  * stored. Bytes are hostile until the hash has matched, and sizes are checked even then.
  */
+#include <math.h>
 #include <string.h>
 
 #include "decide/fit_int.h"
@@ -26,7 +27,7 @@ typedef struct header {
 } header;
 
 typedef struct numbers {
-    uint64_t dimension, routes, classes, fast_dimension, buckets, texts, known;
+    uint64_t dimension, routes, classes, fast_dimension, buckets, texts, known, words;
     char fast_fingerprint[72];
 } numbers;
 
@@ -72,6 +73,18 @@ static bool put_centres(sri_buffer *out, const sri_centres *c) {
            put(out, c->fast, c->routes * c->fast_dimension, sizeof *c->fast);
 }
 
+/* Lengths and counts of all words, then their letters. */
+static bool put_words(sri_buffer *out, const sri_speller *speller) {
+    for (size_t i = 0; i < speller->count; i++) {
+        uint32_t stored[2] = {speller->words[i].len, speller->words[i].count};
+        if (!put(out, stored, 2, sizeof *stored)) return false;
+    }
+    for (size_t i = 0; i < speller->count; i++)
+        if (!put(out, speller->letters + speller->words[i].start, speller->words[i].len, 1))
+            return false;
+    return true;
+}
+
 sr_status sri_fit_write(const sri_fit *fit, sri_buffer *out, sr_error *error) {
     size_t begin = out->len;
     header head = {MAGIC, VERSION, 0, 0, 0};
@@ -80,14 +93,15 @@ sr_status sri_fit_write(const sri_fit *fit, sri_buffer *out, sr_error *error) {
                  .classes = fit->classes,
                  .fast_dimension = fit->fixed.width,
                  .buckets = fit->ngrams.buckets,
-                 .texts = fit->ngrams.texts};
+                 .texts = fit->ngrams.texts,
+                 .words = fit->speller.count};
     memcpy(n.fast_fingerprint, fit->fast_fingerprint, sizeof fit->fast_fingerprint);
     for (size_t b = 0; b < fit->ngrams.buckets; b++) n.known += known(fit, b);
     if (!put(out, &head, 1, sizeof head) || !put(out, &n, 1, sizeof n) ||
         !put(out, &fit->knobs, 1, sizeof fit->knobs) ||
         !put(out, &fit->findings, 1, sizeof fit->findings) || !put_routes(out, fit) ||
         !put_dense(out, &fit->vector) || !put_dense(out, &fit->fixed) || !put_lexical(out, fit) ||
-        !put_centres(out, &fit->centres)) {
+        !put_centres(out, &fit->centres) || !put_words(out, &fit->speller)) {
         out->len = begin;
         return sri_fail_memory(error);
     }
@@ -158,6 +172,9 @@ static bool get_lexical(reader *r, const numbers *n, sri_fit *fit) {
         (head->scale = get_array(r, n->buckets, sizeof *head->scale)) == NULL ||
         (head->bias = get_array(r, head->stride, sizeof *head->bias)) == NULL)
         return false;
+    size_t rows = 0;
+    for (size_t b = 0; b < n->buckets; b++) rows += known(fit, b);
+    if (rows != n->known) return false;
     head->rows = sri_alloc_zero(n->buckets, head->stride);
     r->short_of_memory = head->rows == NULL;
     for (size_t b = 0; b < n->buckets && head->rows != NULL; b++)
@@ -176,6 +193,32 @@ static bool get_centres(reader *r, const numbers *n, sri_centres *c) {
            (c->fast = get_array(r, fast, sizeof *c->fast)) != NULL;
 }
 
+/* Numbers in doubles, none of them NaN or infinite: what is weighed with those has no order. */
+static bool finite_knobs(const sri_knobs *knobs, bool has_oos) {
+    double values[sizeof *knobs / sizeof(double)];
+    memcpy(values, knobs, sizeof *knobs);
+    for (size_t i = 0; i < SRI_COUNT(values); i++)
+        if (!isfinite(values[i])) return false;
+    return (knobs->has_oos != 0) == has_oos;
+}
+
+static bool get_words(reader *r, size_t count, sri_speller *speller) {
+    if (count > r->left / (2 * sizeof(uint32_t))) return false;
+    speller->words = sri_alloc_zero(count, sizeof *speller->words);
+    r->short_of_memory = speller->words == NULL;
+    if (speller->words == NULL) return false;
+    speller->count = count;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t stored[2];
+        if (!get(r, stored, sizeof stored) || stored[0] > SRI_SPELLER_MAX) return false;
+        speller->words[i].len = stored[0];
+        speller->words[i].count = stored[1];
+        speller->letter_count += stored[0];
+    }
+    speller->letters = get_array(r, speller->letter_count, 1);
+    return speller->letters != NULL && sri_speller_index(speller);
+}
+
 static bool plausible(const numbers *n, const reader *r) {
     return n->routes >= 1 && n->routes <= MAX_ROUTES &&
            (n->classes == n->routes || n->classes == n->routes + 1) && n->dimension <= MAX_WIDTH &&
@@ -189,10 +232,13 @@ static bool get_parts(reader *r, const numbers *n, sri_fit *fit) {
     fit->dimension = n->dimension;
     fit->route_count = n->routes;
     fit->classes = n->classes;
-    return get(r, &fit->knobs, sizeof fit->knobs) && get(r, &fit->findings, sizeof fit->findings) &&
-           get_routes(r, fit) && get_dense(r, n->classes, n->dimension, &fit->vector) &&
+    return get(r, &fit->knobs, sizeof fit->knobs) &&
+           finite_knobs(&fit->knobs, n->classes > n->routes) &&
+           get(r, &fit->findings, sizeof fit->findings) && get_routes(r, fit) &&
+           get_dense(r, n->classes, n->dimension, &fit->vector) &&
            (n->fast_dimension == 0 || get_dense(r, n->classes, n->fast_dimension, &fit->fixed)) &&
-           get_lexical(r, n, fit) && get_centres(r, n, &fit->centres) && r->left == 0;
+           get_lexical(r, n, fit) && get_centres(r, n, &fit->centres) &&
+           get_words(r, n->words, &fit->speller) && r->left == 0;
 }
 
 static sr_status check_models(const numbers *n, size_t dimension, sr_encoder *fast,
@@ -205,6 +251,13 @@ static sr_status check_models(const numbers *n, size_t dimension, sr_encoder *fa
     if (strcmp(fingerprint, n->fast_fingerprint) != 0)
         return sri_fail(error, SR_ERR_MODEL, "fit",
                         "the fit was made with another static model for the fast path; fit again");
+    /* The fast path's room is laid out by the fit, and filled by the model. */
+    size_t floats = fast == NULL ? 0 : (size_t)sr_encoder_dimension(fast);
+    if (n->fast_dimension != floats)
+        return sri_fail(error, SR_ERR_FORMAT, "fit",
+                        "the stored fit has static vectors of %zu floats, the model has %zu; fit "
+                        "again",
+                        (size_t)n->fast_dimension, floats);
     return SR_OK;
 }
 

@@ -18,6 +18,7 @@
 #include "decide/logit.h"
 #include "decide/ngrams.h"
 #include "decide/softmax.h"
+#include "decide/speller.h"
 
 /* ---- Progress (fit.c) ------------------------------------------------------------------------------ */
 
@@ -224,7 +225,8 @@ struct sri_fit {
     sri_sparse_head lexical; /* its part on lexical features, without */
     sri_ngrams ngrams;
     sri_centres centres;
-    sr_encoder *fast; /* borrowed; NULL: no fast path */
+    sri_speller speller; /* of the table's words; empty without a fast encoder to ask for others */
+    sr_encoder *fast;    /* borrowed; NULL: no fast path */
     char fast_fingerprint[65];
     sri_fit_trial *trials;
     size_t trial_count;

@@ -58,6 +58,21 @@ static bool lay_out(const sri_fit *fit, size_t n, sri_fit_scratch *scratch, desk
     return true;
 }
 
+/* ---- Spelling ----------------------------------------------------------------------------------------------- */
+
+/* A word that is one token of the static model's vocabulary is a word, not a slip. */
+static bool in_vocabulary(void *user, sr_str word) {
+    sr_encoder *fast = user;
+    int32_t ids[SRI_SPELLER_MAX + 2];
+    size_t count;
+    return sr_encoder_tokenize(fast, word, ids, SRI_COUNT(ids), &count, NULL, NULL) == SR_OK &&
+           count == 1;
+}
+
+bool sri_fit_mend(const sri_fit *fit, sr_str text, sri_buffer *out, bool *mended) {
+    return sri_speller_mend(&fit->speller, text, in_vocabulary, fit->fast, out, mended);
+}
+
 /* ---- Evidence ----------------------------------------------------------------------------------------------- */
 
 /* Fills the fast head's logits of `n` texts but for their lexical part. */

@@ -31,6 +31,10 @@ bool sri_fit_name_text(sr_str name, sri_buffer *out) {
 
 /* ---- Folds -------------------------------------------------------------------------------------------- */
 
+/* Out-of-scope examples are few and all of them are wanted as evidence: they are in the first folds, which are
+ * always trained. */
+#define OOS_FOLDS 2
+
 typedef struct dealt {
     uint32_t target, sample;
     uint64_t hash;
@@ -52,10 +56,11 @@ static bool deal_folds(sri_samples *s) {
     qsort(order, s->table, sizeof *order, by_target_and_hash);
     size_t place = 0;
     for (size_t i = 0; i < s->table; i++) {
+        uint32_t target = order[i].target;
+        unsigned folds = target == SRI_FIT_OUT_OF_SCOPE ? OOS_FOLDS : SRI_FIT_FOLDS;
         /* Each route begins at another fold, so that folds are alike in size when routes are small. */
-        place = i > 0 && order[i].target == order[i - 1].target ? place + 1
-                                                                : order[i].target % SRI_FIT_FOLDS;
-        s->folds[order[i].sample] = (uint8_t)(place % SRI_FIT_FOLDS);
+        place = i > 0 && target == order[i - 1].target ? place + 1 : target % folds;
+        s->folds[order[i].sample] = (uint8_t)(place % folds);
     }
     sri_free(order);
     return true;
