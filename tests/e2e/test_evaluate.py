@@ -40,7 +40,6 @@ def test_figures_have_the_members_of_the_contract(cases):
         assert 0 <= figures[name] <= 1, name
     assert figures["in_scope_accuracy"] >= 6 / 7 - 1e-6
     assert figures["oos_auroc"] > 0.9
-    assert figures["fast_share"] == 0
     assert 0 < figures["latency_ms"]["p50"] <= figures["latency_ms"]["p99"]
 
 
@@ -84,6 +83,28 @@ def test_scope_figures_are_those_of_the_confidences(cases):
         one[0] += row["best"] == row["expected"]
         one[1] += confidence
     assert figures["ece"] == pytest.approx(sum(abs(r - c) for r, c in bins.values()) / len(rows), abs=1e-6)
+
+
+def test_each_path_can_be_measured(cases):
+    """The fast path knows no cosines: what is made of confidences is there all the same."""
+    cases.run("fit")
+    shares = {}
+    for path in ("fast", "slow", "auto"):
+        figures = cases.run("eval", "cases.csv", "--json", "--path", path, "--predictions", "p.csv", "--html",
+                            "r.html").json()[0]
+        shares[path] = figures["fast_share"]
+        with open(cases.directory / "p.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert sum(row["path"] == "fast" for row in rows) / 9 == pytest.approx(figures["fast_share"], abs=1e-6)
+        for row in rows:
+            assert (row["score"] == "") == (row["path"] == "fast")
+            assert 0 <= float(row["confidence"]) <= 1
+        assert 0.5 < figures["oos_auroc"] <= 1 and 0 <= figures["fpr95"] <= 1 and figures["ece"] is not None
+        page = Page((cases.directory / "r.html").read_text(encoding="utf-8"))
+        assert f"path {path}" in page.text
+        assert float(page.figures["Fast path"]) == pytest.approx(figures["fast_share"], abs=1e-6)
+        assert len(page.attributes("polyline")) == 1
+    assert (shares["fast"], shares["slow"]) == (1, 0) and 0 <= shares["auto"] <= 1
 
 
 def test_nothing_to_measure_is_null(support):
