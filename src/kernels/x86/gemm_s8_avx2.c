@@ -15,7 +15,15 @@
  */
 #include "kernels/x86/math_avx2.h"
 
-enum { PANEL = 16, TILE_ROWS = 6, ROWS = 192, STEP = 1024, BLOCK = 4, WIDTH = BLOCK * PANEL };
+enum {
+    PANEL = 16,
+    TILE_ROWS = 6,
+    ROWS = 192,
+    STEP = 1024,
+    BLOCK = 4,
+    WIDTH = BLOCK * PANEL,
+    AHEAD = 4096
+};
 
 typedef struct panel_head {
     float scale[PANEL], bias[PANEL];
@@ -85,9 +93,9 @@ SRI_INLINE __m256i load_weights(const int8_t *w) {
 #define ROWS_5(each) ROWS_4(each) each(4)
 #define ROWS_6(each) ROWS_5(each) each(5)
 
-/* tile_R: adds the products of R rows `wide` and `count` inputs of a panel to `sums`. With 3 rows
+/* tile_R: adds the products of R rows `wide` and `count` inputs of a panel to `sums`. With 2 rows
  * and more, multiplications take longer than weights to arrive: those `ahead` bytes further on are
- * fetched meanwhile, which tiles that follow will want. */
+ * fetched meanwhile, which this tile, when it is the only one, or those that follow will want. */
 typedef void tile_fn(const int16_t *wide, const int8_t *w, size_t ahead, size_t count,
                      int32_t *sums);
 #define DEFINE_TILE(rows)                                                                          \
@@ -96,7 +104,7 @@ typedef void tile_fn(const int16_t *wide, const int8_t *w, size_t ahead, size_t 
         (void)ahead;                                                                               \
         ROWS_##rows(SUMS) for (size_t i = 0; i < count; i += 2, w += 2 * PANEL) {                  \
             __m256i low = load_weights(w), high = load_weights(w + PANEL);                         \
-            if (rows > 2) _mm_prefetch((const char *)w + ahead, _MM_HINT_T1);                      \
+            if (rows > 1) _mm_prefetch((const char *)w + ahead, _MM_HINT_T1);                      \
             ROWS_##rows(MULTIPLY)                                                                  \
         }                                                                                          \
         ROWS_##rows(STORE)                                                                         \
@@ -153,8 +161,7 @@ static void run_rows(const sri_quantized *x, size_t start, size_t m, const void 
     for (size_t j = product->first; j < product->last; j += WIDTH)
         for (size_t t = 0; t < tiles; t++) {
             size_t row = start + m * t / tiles, rows = start + m * (t + 1) / tiles - row;
-            /* A single tile reads weights in one go: the CPU's own prefetcher does as well. */
-            size_t ahead = tiles > 1 && t == tiles - 1 ? BLOCK * panel_size(k) : 0;
+            size_t ahead = tiles == 1 ? AHEAD : t == tiles - 1 ? BLOCK * panel_size(k) : 0;
             multiply(x, row, rows, (const char *)packed + j / PANEL * panel_size(k), ahead, k,
                      SRI_MIN(product->last - j, (size_t)WIDTH), product->activation,
                      product->y + row * n + j, n);

@@ -5,7 +5,7 @@
  * by fours into 8 sums, exactly. Panels of 16 output channels: scale, bias and sums of the columns,
  * then for every 4 inputs the 4 bytes of each channel together, 64 bytes. A tile is up to 6 rows by
  * one panel, 12 of 16 registers holding sums. vpdpbusd waits for the one before into the same sum,
- * so one to three rows take several panels at once. Sums go through memory, where the last step
+ * so one and two rows take several panels at once (three by two would be short of registers). Sums go through memory, where the last step
  * turns them into values.
  */
 #include "kernels/x86/math_avx2.h"
@@ -105,7 +105,6 @@ DEFINE_TILE(1, 4)
 DEFINE_TILE(2, 1)
 DEFINE_TILE(2, 2)
 DEFINE_TILE(3, 1)
-DEFINE_TILE(3, 2)
 DEFINE_TILE(4, 1)
 DEFINE_TILE(5, 1)
 DEFINE_TILE(6, 1)
@@ -134,7 +133,7 @@ static void multiply(const sri_quantized *x, size_t row, size_t rows, const char
         size_t panels; /* that `several` takes */
     } kinds[TILE_ROWS + 1] = {
         {NULL, NULL, 1},         {tile_1x1, tile_1x4, 4}, {tile_2x1, tile_2x2, 2},
-        {tile_3x1, tile_3x2, 2}, {tile_4x1, tile_4x1, 1}, {tile_5x1, tile_5x1, 1},
+        {tile_3x1, tile_3x1, 1}, {tile_4x1, tile_4x1, 1}, {tile_5x1, tile_5x1, 1},
         {tile_6x1, tile_6x1, 1},
     };
     int32_t sums[TILE_ROWS * WIDTH];
