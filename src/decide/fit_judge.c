@@ -155,11 +155,13 @@ static size_t select_best(const sri_fit *fit, const float *posterior, double in_
 static void answer(const sri_fit *fit, const sri_reading *reading, const float *posterior,
                    const uint8_t *usable, size_t k, sri_fit_candidate *candidates,
                    sri_judgement *judgement) {
-    *judgement = (sri_judgement){.in_scope = reading->in_scope};
+    /* A fit from hostile bytes may overflow into NaN, which is no probability. */
+    double in_scope = reading->in_scope >= 0 ? reading->in_scope : 0;
+    *judgement = (sri_judgement){.in_scope = in_scope};
     if (reading->best == SRI_FIT_OUT_OF_SCOPE) return;
-    judgement->count = select_best(fit, posterior, reading->in_scope, usable, k, candidates);
-    judgement->accepted = reading->in_scope * posterior[reading->best] >=
-                          sri_auto_threshold(&fit->knobs, reading->in_scope);
+    judgement->count = select_best(fit, posterior, in_scope, usable, k, candidates);
+    judgement->accepted =
+        in_scope * posterior[reading->best] >= sri_auto_threshold(&fit->knobs, in_scope);
 }
 
 bool sri_fit_judge_fast(const sri_fit *fit, const sr_str *texts, size_t n, const uint8_t *usable,
