@@ -5,8 +5,8 @@
  * by fours into 8 sums, exactly. Panels of 16 output channels: scale, bias and sums of the columns,
  * then for every 4 inputs the 4 bytes of each channel together, 64 bytes. A tile is up to 6 rows by
  * one panel, 12 of 16 registers holding sums. vpdpbusd waits for the one before into the same sum,
- * so one and two rows take several panels at once (three by two would be short of registers). Sums go through memory, where the last step
- * turns them into values.
+ * so one and two rows take several panels at once (three by two would be short of registers). Sums
+ * go through memory, where the last step turns them into values.
  */
 #include "kernels/x86/math_avx2.h"
 
