@@ -16,9 +16,10 @@ static const struct plan {
 /* Lexical features that one text alone has teach nothing that its other features do not. */
 #define MIN_TEXTS 2
 
-/* A sample weighs (mean utterances a route / its route's) to this power: 0 lets large routes swallow small
- * ones, worse than the nearest neighbour would; 1 forgets that large ones are asked for more. */
-#define BALANCE 0.75
+/* A sample's weight, when its route has 1 / `rarity` of the mean utterances a route. To the power of 0 large routes
+ * swallow small ones, worse than the nearest neighbour would; to that of 1 it is forgotten that large ones are
+ * asked for more; this is the power of 3/4, by square roots, which are the same bits everywhere. */
+static float balanced(double rarity) { return (float)(sqrt(rarity) * sqrt(sqrt(rarity))); }
 
 void sri_heads_free(sri_heads *heads) {
     for (int h = 0; h < SRI_HEADS; h++) sri_softmax_head_free(&heads->of[h]);
@@ -83,7 +84,7 @@ static void leave_out(sri_trainer *t, unsigned fold) {
             i < s->table ? s->folds[i] != fold && t->targets[i] < s->classes : i < s->named;
         t->weights[i] = learned ? 1 : 0;
         if (learned && i < s->table && t->targets[i] < s->routes)
-            t->weights[i] = (float)pow(mean / s->counts[t->targets[i]], BALANCE);
+            t->weights[i] = balanced(mean / s->counts[t->targets[i]]);
     }
 }
 

@@ -5,11 +5,11 @@
  * not depend on the order of adding, in which paraphrases tend to stand together, and every
  * route with five utterances or more is in all of them.
  */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "decide/fit_int.h"
+#include "decide/logarithm.h"
 
 /* Texts encoded at once. */
 #define SOME ((size_t)4096)
@@ -166,8 +166,8 @@ static sr_status find_features(sri_samples *s, sr_error *error) {
     if (code != SR_OK) return code;
     double texts = (double)s->named;
     lexical l = {.samples = s,
-                 .unseen = (float)(log(1 + texts) + 1),
-                 .lone = (float)(log((1 + texts) / 2) + 1 - 1e-4)};
+                 .unseen = (float)(sri_ln(1 + texts) + 1),
+                 .lone = (float)(sri_ln((1 + texts) / 2) + 1 - 1e-4)};
     s->start = sri_alloc_array(s->n + 1, sizeof *s->start);
     s->coverage = sri_alloc_array(s->n, sizeof *s->coverage);
     bool enough = s->start != NULL && s->coverage != NULL;
