@@ -240,8 +240,8 @@ static void put_whole(sri_page *page, const matrix *made) {
     drawn.cell = fmax(900 / (double)side, 2.5);
     if (!choose_labels(page->eval, made, false, MAX_WHOLE, &drawn)) page->failed = true;
     SRI_PAGE(page,
-             "<h3>The whole</h3>\n<p class=\"soft\">%s%zu labels in the same order; each cell "
-             "names its own when pointed at.%s</p>\n",
+             "<h3>The whole</h3>\n<p class=\"soft\">%s%zu labels in the same order; point at a cell "
+             "to see its routes.%s</p>\n",
              drawn.side < made->order_count ? "The first " : "All ", drawn.side,
              made->cell_count > MAX_CELLS ? " The most frequent 2,500 cells are drawn." : "");
     put_map(page, made, &drawn);
