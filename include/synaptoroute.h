@@ -28,7 +28,7 @@
  *   Processes  Several routers, in one process or in several, may have the same database open. A call
  *              that decides or reads the table begins by asking the database whether another router
  *              has changed it, and then loads it again: what one router was told is done is seen by
- *              the next call of every other. Two exceptions: while another thread's call changes or
+ *              the next call of every other, a fit included. Two exceptions: while another thread's call changes or
  *              loads the table of the same router, a call does not wait for that and uses the table
  *              as it was; and a database that is read from a directory that cannot be written, so
  *              that no log can be kept there, is seen as it was when opened. A call fails when the
@@ -391,8 +391,8 @@ SR_API SR_MUST_CHECK sr_status sr_utterances_remove(sr_router *router, sr_str na
                                                     sr_receipt *receipt, sr_error *error);
 
 /* Adds examples of texts that belong to no route: sr_routes_put() without routes, with SR_PUT_EXTEND.
- * They are never returned and in no count of routes or utterances. A text whose nearest neighbour of
- * all is one of them is turned down; sr_fit() learns from them. */
+ * They are never returned and in no count of routes or utterances. sr_fit() learns from them; where
+ * neighbours decide, a text that is nearer to one of them than to every route is turned down. */
 SR_API SR_MUST_CHECK sr_status sr_oos_put(sr_router *router, const sr_str *texts, size_t n,
                                           sr_receipt *receipt, sr_error *error);
 
@@ -434,8 +434,8 @@ SR_API const sr_str *sr_table_oos(const sr_table *table, size_t *count);
  * with room for `capacity` floats; with NULL, only the model is loaded, so that sr_router_info() can
  * tell the dimension. Stored vectors are copied; where the router's table has changed since, the
  * texts are encoded. SR_ERR_INVALID when texts were not asked for, or too little room. */
-SR_API SR_MUST_CHECK sr_status sr_table_vectors(sr_router *router, const sr_table *table, float *out,
-                                                size_t capacity, sr_error *error);
+SR_API SR_MUST_CHECK sr_status sr_table_vectors(sr_router *router, const sr_table *table,
+                                                float *out, size_t capacity, sr_error *error);
 SR_API void sr_table_free(sr_table **table);
 
 typedef enum sr_fit_kind {
@@ -473,8 +473,8 @@ typedef struct sr_info {
 /* Fills `info`, whose `size` the caller has set. Loads no model. */
 SR_API SR_MUST_CHECK sr_status sr_router_info(sr_router *router, sr_info *info, sr_error *error);
 
-/* Checks the whole database: its pages, keys, every vector's length and values, and the files of
- * the loaded model against their stored digests. SR_ERR_FORMAT with the first fault found. */
+/* Checks the whole database: its pages, keys, every vector's length and values, the fit as far as
+ * the loaded model can read it, and the files of the loaded models against their stored digests. SR_ERR_FORMAT with the first fault found. */
 SR_API SR_MUST_CHECK sr_status sr_router_verify(sr_router *router, sr_error *error);
 
 /* ---- Fitting --------------------------------------------------------------------------------- */
