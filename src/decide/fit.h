@@ -37,6 +37,8 @@ typedef struct sri_fit_table {
     size_t route_count;
     const sri_fit_route *routes;
     const float *name_vectors; /* route_count x dimension: names as texts (sri_fit_name_text) */
+    const float
+        *description_vectors; /* likewise; rows of routes without one are not read; NULL: none */
     sri_fit_texts
         utterances; /* in ascending order of their adding; of no route: out-of-scope examples */
     sri_fit_texts labelled; /* more texts, for calibration and thresholds only; may be empty */

@@ -68,9 +68,14 @@ static bool deal_folds(sri_samples *s) {
 
 /* ---- Texts and vectors -------------------------------------------------------------------------------- */
 
+static bool described(const sri_fit_table *table, size_t route) {
+    return table->description_vectors != NULL && table->routes[route].description.len > 0;
+}
+
 static bool allocate(const sri_fit_table *table, sri_samples *s) {
-    size_t floats, fast_floats;
-    if (!sri_size_add(table->utterances.count, table->route_count, &s->named) ||
+    size_t floats, fast_floats, more = table->route_count;
+    for (size_t r = 0; r < table->route_count; r++) more += described(table, r);
+    if (!sri_size_add(table->utterances.count, more, &s->named) ||
         !sri_size_add(s->named, table->labelled.count, &s->n) ||
         !sri_size_mul(s->n, s->dimension, &floats) ||
         !sri_size_mul(s->n, s->fast_dimension, &fast_floats))
@@ -93,21 +98,32 @@ static void copy_texts(sri_samples *s, size_t at, const sri_fit_texts *from) {
            from->count * s->dimension * sizeof(float));
 }
 
+static void copy_one(sri_samples *s, size_t at, sr_str text, size_t route, const float *vectors) {
+    s->texts[at] = text;
+    s->targets[at] = (uint32_t)route;
+    memcpy(s->vectors + at * s->dimension, vectors + route * s->dimension,
+           s->dimension * sizeof(float));
+}
+
 static bool copy_names(sri_samples *s, const sri_fit_table *table) {
     for (size_t r = 0; r < s->routes; r++) {
         size_t begin = s->names.len;
         if (!sri_fit_name_text(table->routes[r].name, &s->names)) return false;
-        s->texts[s->table + r] = (sr_str){NULL, s->names.len - begin};
-        s->targets[s->table + r] = (uint32_t)r;
+        copy_one(s, s->table + r, (sr_str){NULL, s->names.len - begin}, r, table->name_vectors);
     }
     const char *at = s->names.data; /* only now does it stay where it is */
     for (size_t r = 0; r < s->routes; r++) {
         s->texts[s->table + r].data = at;
         at += s->texts[s->table + r].len;
     }
-    memcpy(s->vectors + s->table * s->dimension, table->name_vectors,
-           s->routes * s->dimension * sizeof(float));
     return true;
+}
+
+static void copy_descriptions(sri_samples *s, const sri_fit_table *table) {
+    size_t at = s->table + s->routes;
+    for (size_t r = 0; r < s->routes; r++)
+        if (described(table, r))
+            copy_one(s, at++, table->routes[r].description, r, table->description_vectors);
 }
 
 /* Fewer out-of-scope examples than this say nothing about where strangers are. */
@@ -186,6 +202,7 @@ sr_status sri_samples_open(const sri_fit_table *table, sri_samples *s, sr_error 
     if (code == SR_OK) {
         copy_texts(s, 0, &table->utterances);
         copy_texts(s, s->named, &table->labelled);
+        copy_descriptions(s, table);
         count_routes(s);
         if (!copy_names(s, table) || !deal_folds(s)) code = sri_fail_memory(error);
     }
