@@ -383,8 +383,8 @@ def measure_few(data, options):
             for name, shots, seed, _, test in samples:
                 keep(name, shots, peer, share(
                     a == route for a, (_, route) in zip(found[f"{name} {shots} {seed}"], test)))
-    shown = lambda values: None if not values else (
-        f"{100 * statistics.mean(values):.2f} ± {100 * statistics.stdev(values) if len(values) > 1 else 0:.2f}")
+    shown = lambda values: None if not values else f"{100 * statistics.mean(values):.2f}" + (
+        f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else "")
     contenders = list(next(iter(runs.values())))
     common.table((f"in scope, {options.seeds} samples", *(f"{name} {shots}" for name, shots in runs)),
                  [(c, *(shown(found.get(c)) for found in runs.values())) for c in contenders])
