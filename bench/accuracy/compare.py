@@ -263,8 +263,8 @@ def measure_full(data, options):
                 "accuracy": share(a == route for a, (_, route) in zip(found[each["name"]], each["test"]))}
     contenders = list(results["CLINC150"])
     cell = lambda name, contender, key: percent(results[name].get(contender, {}).get(key))
-    common.table(("all training texts, in scope, no rejection", "Banking77 %", "fast %", "ECE %", "CLINC150 %", "fast %",
-                  "ECE %"),
+    common.table(("all training texts, in scope, no rejection", "Banking77 %", "fast %", "ECE %", "CLINC150 %",
+                  "fast %", "ECE %"),
                  [(c, *(cell(name, c, key) for name in results for key in ("accuracy", "fast_share", "ece")))
                   for c in contenders])
     for name, found in results.items():
@@ -479,7 +479,8 @@ def main():
     parser.add_argument("--only", default=",".join(PARTS), metavar="PART,...")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="samples of each size (default: 5)")
     parser.add_argument("--rounds", type=int, default=3, help="of the decisions a second")
-    parser.add_argument("--no-packages", action="store_true", help="without the old one and semantic-router, which take most of the time")
+    parser.add_argument("--no-packages", action="store_true",
+                        help="without the old one and semantic-router, which take most of the time")
     parser.add_argument("--model", help="as the program's own option")
     parser.add_argument("--threads", type=int, help="as the program's own option")
     options = parser.parse_args()
