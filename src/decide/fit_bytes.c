@@ -216,7 +216,10 @@ static bool get_words(reader *r, size_t count, sri_speller *speller) {
         speller->letter_count += stored[0];
     }
     speller->letters = get_array(r, speller->letter_count, 1);
-    return speller->letters != NULL && sri_speller_index(speller);
+    if (speller->letters == NULL) return false;
+    /* With room for all, an index fails on damage alone. */
+    r->short_of_memory = !sri_map_reserve(&speller->places, count);
+    return !r->short_of_memory && sri_speller_index(speller);
 }
 
 static bool plausible(const numbers *n, const reader *r) {

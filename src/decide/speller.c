@@ -113,7 +113,8 @@ static bool enter(sri_speller *speller, sri_speller_word word, size_t *kept) {
 }
 
 bool sri_speller_index(sri_speller *speller) {
-    sri_map_free(&speller->places);
+    if (speller->places.count > 0) sri_map_free(&speller->places); /* room without any is kept */
+    if (!sri_map_reserve(&speller->places, speller->count)) return false;
     size_t start = 0, kept = 0;
     for (size_t i = 0; i < speller->count; i++) {
         sri_speller_word word = speller->words[i];
