@@ -58,6 +58,12 @@ SR_MUST_CHECK sr_status sri_sqlite_prepare(sqlite_store *store, statement_id id,
  * `make`; otherwise `db` stays NULL, with SR_OK. */
 SR_MUST_CHECK sr_status sri_sqlite_connect(sqlite_store *store, bool make, sr_error *error);
 
+/* Removes the file that this connection has made, unless something was stored in it or another process has it
+ * open; the connection is closed then. */
+void sri_sqlite_unmake(sqlite_store *store);
+/* Closes the connection, with its statements. */
+void sri_sqlite_disconnect(sqlite_store *store);
+
 SR_MUST_CHECK sr_status sri_sqlite_load(sri_store *store, const char *fingerprint, int dimension,
                                         const sri_store_sink *sink, sr_error *error);
 SR_MUST_CHECK sr_status sri_sqlite_commit(sri_store *store, const sri_commit *commit, bool *stale,

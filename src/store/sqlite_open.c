@@ -408,6 +408,30 @@ static sr_status check_moved(sqlite_store *store, sr_error *error) {
                           "another process removed %s while it was made; try again", store->path);
 }
 
+/* Whether the connection, which holds the exclusive lock, has the file to itself: a log is another's by then. */
+static bool is_unused(sqlite_store *store) {
+    sqlite3_stmt *statement = NULL;
+    int64_t revision = -1;
+    bool plain =
+        sqlite3_prepare_v2(store->db, "PRAGMA journal_mode", -1, &statement, NULL) == SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_ROW &&
+        sri_str_equal(sri_sqlite_text(statement, 0), sr_str_of("delete"));
+    sqlite3_finalize(statement);
+    sr_status code =
+        sri_sqlite_integer(store, "SELECT value FROM meta WHERE key = 'revision'", &revision, NULL);
+    return plain && code == SR_OK && revision == 0;
+}
+
+/* Leaving the log behind succeeds only while nobody else has the file open. Who opens it from then on turns it to a
+ * log again, which is seen under the lock, or waits for the lock and finds the file moved. */
+void sri_sqlite_unmake(sqlite_store *store) {
+    sqlite3_busy_timeout(store->db, 0);
+    sr_status code = sri_sqlite_run(store, "PRAGMA journal_mode = DELETE", "leave", NULL);
+    if (code == SR_OK) code = sri_sqlite_run(store, "BEGIN EXCLUSIVE", "leave", NULL);
+    if (code == SR_OK && is_unused(store)) unlink(store->path);
+    sri_sqlite_disconnect(store);
+}
+
 static sr_status open_or_make(sqlite_store *store, file_kind kind, unsigned flags,
                               sr_error *error) {
     sr_status code;
@@ -425,12 +449,11 @@ static sr_status open_or_make(sqlite_store *store, file_kind kind, unsigned flag
                 "%s holds no route table and cannot be written; name another file with --db",
                 store->path);
         code = create_schema(store, error);
-        if (code == SR_OK) code = check_moved(store, error);
     }
     if (code == SR_OK) code = check_opened(store, error);
     if (code == SR_OK && !store->base.read_only)
         code = sri_sqlite_run(store, "PRAGMA journal_mode = WAL", "use a log for database", error);
-    return code;
+    return code == SR_OK ? check_moved(store, error) : code;
 }
 
 sr_status sri_sqlite_connect(sqlite_store *store, bool make, sr_error *error) {

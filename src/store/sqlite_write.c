@@ -168,8 +168,9 @@ sr_status sri_sqlite_commit(sri_store *base, const sri_commit *commit, bool *sta
                             sr_error *error) {
     sqlite_store *store = (sqlite_store *)base;
     uint64_t stored = 0, fit;
+    bool made = store->db == NULL;
     *stale = false;
-    sr_status code = store->db == NULL ? sri_sqlite_connect(store, true, error) : SR_OK;
+    sr_status code = made ? sri_sqlite_connect(store, true, error) : SR_OK;
     if (code == SR_OK) code = simple(store, BEGIN_WRITE, error);
     if (code != SR_OK) return code;
     code = base->kind->revision(base, &stored, &fit, error);
@@ -177,6 +178,7 @@ sr_status sri_sqlite_commit(sri_store *base, const sri_commit *commit, bool *sta
     if (code == SR_OK && !*stale) code = write_all(store, commit, error);
     if (code == SR_OK && !*stale) code = simple(store, COMMIT, error);
     leave(store);
+    if (made && code != SR_OK) sri_sqlite_unmake(store);
     return code;
 }
 

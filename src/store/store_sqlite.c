@@ -372,10 +372,18 @@ sr_status sri_sqlite_load_fit(sri_store *base, bool whole, sri_store_fit *fit, s
     return code;
 }
 
+void sri_sqlite_disconnect(sqlite_store *store) {
+    for (int i = 0; i < STATEMENTS; i++) {
+        sqlite3_finalize(store->statements[i]);
+        store->statements[i] = NULL;
+    }
+    sqlite3_close(store->db);
+    store->db = NULL;
+}
+
 static void close_store(sri_store *base) {
     sqlite_store *store = (sqlite_store *)base;
-    for (int i = 0; i < STATEMENTS; i++) sqlite3_finalize(store->statements[i]);
-    sqlite3_close(store->db);
+    sri_sqlite_disconnect(store);
     sri_free(store->path);
     sri_free(store);
 }

@@ -169,6 +169,15 @@ static void a_database_cannot_be_made_on_a_full_disk(void **state) {
         CHECK(sr_router_open(&options, &router, &error) == SR_OK); /* nothing is made yet */
         CHECK(toy_put(router, "a", "x", SR_PUT_REPLACE, NULL, &error) == SR_ERR_FULL);
         CHECK(access(self->path, F_OK) != 0); /* nor does an empty file remain */
+        /* Room for the tables, but not for what is to be in them. */
+        limit.rlim_cur = 150000;
+        CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+        static char large[240000];
+        memset(large, 'x', sizeof large - 1);
+        for (int i = 1; i < 4; i++) large[i * 60000] = '|';
+        for (int i = 0; i < 4; i++) large[i * 60000 + 1] = (char)('a' + i);
+        CHECK(toy_put(router, "a", large, SR_PUT_REPLACE, NULL, &error) == SR_ERR_FULL);
+        CHECK(access(self->path, F_OK) != 0);
         raise_limit(self);
         CHECK(toy_put(router, "a", "x", SR_PUT_REPLACE, NULL, &error) == SR_OK);
         CHECK(access(self->path, F_OK) == 0);
