@@ -236,7 +236,7 @@ static void a_bias_alone_is_the_log_odds(void **state) {
     uint8_t labels[10] = {1, 1, 1, 1, 1, 1, 1, 0, 0, 1};
     double weights[10] = {1, 1, 1, 1, 1, 1, 1, 1, 3, 4}; /* 11 against 4 */
     sri_logit prior = {0}, found;
-    sri_logit_data data = {10, 0, NULL, labels, weights};
+    sri_logit_data data = {10, 0, weights, labels, weights}; /* no features: any address */
     sri_logit_fit(&data, &prior, 1e-9, &found);
     assert_true(fabs(found.bias - log(11.0 / 4)) < 1e-4);
     assert_true(fabs(sri_logistic(found.bias) - 11.0 / 15) < 1e-4);
