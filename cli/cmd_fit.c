@@ -74,9 +74,11 @@ static bool put_accuracy(cli_state *cli, const sr_fit_report *report) {
 }
 
 static bool put_scope(cli_state *cli, const sr_fit_report *report) {
+    char threshold[64] = "accepts what is likelier right than out of scope";
+    if (report->auto_threshold > 0)
+        snprintf(threshold, sizeof threshold, "confidence %.3f", report->auto_threshold);
     bool done = (isnan(report->auto_threshold) ||
-                 sri_buffer_format(&cli->out, "  automatic threshold confidence %.3f",
-                                   report->auto_threshold)) &&
+                 sri_buffer_format(&cli->out, "  automatic threshold %s", threshold)) &&
                 put_share(cli, ": ", report->oos_accepted, " of out-of-scope texts accepted") &&
                 put_share(cli, ", ", report->precision, " of accepted texts right") &&
                 (isnan(report->auto_threshold) || sri_buffer_append(&cli->out, "\n", 1));

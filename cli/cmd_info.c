@@ -64,6 +64,8 @@ static bool put_fit(cli_state *cli, const sr_info *info) {
     bool done = put_line(cli, "fit", text);
     if (!isnan(info->auto_threshold)) {
         snprintf(text, sizeof text, "confidence %.3f", info->auto_threshold);
+        if (info->auto_threshold == 0)
+            snprintf(text, sizeof text, "likelier right than out of scope");
         done = done && put_line(cli, "auto threshold", text);
     }
     if (info->fit != SR_FIT_HEADS) return done;

@@ -172,9 +172,9 @@ int cli_remove(cli_state *cli) {
 
 /* ---- list -------------------------------------------------------------------------------------- */
 
-/* `automatic` is what a fit made of it, or NaN. */
+/* `automatic` is what a fit made of it; NaN, or 0 where that is no one number. */
 static void threshold_text(sr_threshold threshold, double automatic, char text[32]) {
-    if (threshold.kind == SR_THRESHOLD_AUTO && isnan(automatic))
+    if (threshold.kind == SR_THRESHOLD_AUTO && !(automatic > 0))
         snprintf(text, 32, "auto");
     else if (threshold.kind == SR_THRESHOLD_AUTO)
         snprintf(text, 32, "auto (%.3f)", automatic);

@@ -466,8 +466,10 @@ typedef struct sr_info {
     uint64_t fit_pending;  /* routes that came or changed since: neighbours decide for them */
     int fast_path;         /* 1: the fit has one */
     double fast_share;     /* of texts that the fast path answers; NaN without one */
-    double auto_threshold; /* what SR_THRESHOLD_AUTO means, as confidence; NaN: cosine 0.60 */
-    char fast_model[128];  /* of the fast path while it is loaded, or "" */
+    /* What SR_THRESHOLD_AUTO means, as confidence; 0: the text is likelier to be routed rightly than
+     * to be out of scope; NaN: cosine 0.60. */
+    double auto_threshold;
+    char fast_model[128]; /* of the fast path while it is loaded, or "" */
 } sr_info;
 
 /* Fills `info`, whose `size` the caller has set. Loads no model. */
@@ -515,7 +517,7 @@ typedef struct sr_fit_report {
     double neighbours_accuracy, slow_accuracy, fast_accuracy, auto_accuracy;
     double fast_share;              /* of texts that the fast path answers */
     double oos_auroc, ece;          /* ece: expected calibration error */
-    double auto_threshold;          /* on confidence */
+    double auto_threshold;          /* as in sr_info */
     double oos_accepted, precision; /* at that threshold */
     double seconds;
     double route_threshold; /* given to the option `route`, on confidence; NaN without one */
