@@ -9,29 +9,15 @@
  */
 #include "kernels/arm/math_neon.h"
 
-enum { PANEL = SRI_PANEL, TILE_ROWS = 4, STEP = 16 };
+enum { PANEL = SRI_PANEL, GROUP = 4, TILE_ROWS = 4, STEP = 16 };
 
-static size_t panel_size(size_t k) { return sizeof(sri_panel_head) + sri_round_up(k, 4) * PANEL; }
+typedef sri_panel_head panel_head;
 
-static size_t packed_size(size_t n, size_t k) {
-    return sri_round_up(n, PANEL) / PANEL * panel_size(k);
-}
+SRI_INLINE size_t place(size_t column, size_t i) { return i / 4 * 4 * PANEL + column * 4 + i % 4; }
 
-static void pack(const sri_weights_s8 *weights, void *packed) {
-    memset(packed, 0, packed_size(weights->n, weights->k));
-    for (size_t j = 0; j < weights->n; j++) {
-        sri_panel_head *head =
-            (sri_panel_head *)((char *)packed + j / PANEL * panel_size(weights->k));
-        const int8_t *w = weights->w + j * weights->k;
-        int8_t *groups = (int8_t *)(head + 1) + j % PANEL * 4;
-        for (size_t i = 0; i < weights->k; i++) {
-            groups[i / 4 * 4 * PANEL + i % 4] = w[i];
-            head->sums[j % PANEL] += w[i];
-        }
-        head->scale[j % PANEL] = weights->scale[j];
-        head->bias[j % PANEL] = weights->bias[j];
-    }
-}
+#define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
+
+#include "kernels/panels_s8.h"
 
 SRI_INLINE int8x16_t less_128(uint8x16_t q) {
     return vreinterpretq_s8_u8(veorq_u8(q, vdupq_n_u8(128)));
@@ -105,8 +91,8 @@ static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
     size_t n = product->n, tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
     int32_t sums[TILE_ROWS * PANEL];
     for (size_t j = product->first; j < product->last; j += PANEL) {
-        const sri_panel_head *head =
-            (const sri_panel_head *)((const char *)packed + j / PANEL * panel_size(k));
+        const panel_head *head =
+            (const panel_head *)((const char *)packed + j / PANEL * panel_size(k));
         size_t columns = SRI_MIN(product->last - j, (size_t)PANEL);
         for (size_t t = 0; t < tiles; t++) {
             size_t row = m * t / tiles, rows = m * (t + 1) / tiles - row;

@@ -8,36 +8,22 @@
  */
 #include "kernels/arm/math_neon.h"
 
-enum { PANEL = SRI_PANEL, TILE_ROWS = 4, DEPTH = 8 };
+enum { PANEL = SRI_PANEL, GROUP = 8, TILE_ROWS = 4 };
 
-static size_t panel_size(size_t k) {
-    return sizeof(sri_panel_head) + sri_round_up(k, DEPTH) * PANEL;
+typedef sri_panel_head panel_head;
+
+SRI_INLINE size_t place(size_t column, size_t i) {
+    return i / GROUP * GROUP * PANEL + column * GROUP + i % GROUP;
 }
 
-static size_t packed_size(size_t n, size_t k) {
-    return sri_round_up(n, PANEL) / PANEL * panel_size(k);
-}
+#define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
 
-static void pack(const sri_weights_s8 *weights, void *packed) {
-    memset(packed, 0, packed_size(weights->n, weights->k));
-    for (size_t j = 0; j < weights->n; j++) {
-        sri_panel_head *head =
-            (sri_panel_head *)((char *)packed + j / PANEL * panel_size(weights->k));
-        const int8_t *w = weights->w + j * weights->k;
-        int8_t *groups = (int8_t *)(head + 1) + j % PANEL * DEPTH;
-        for (size_t i = 0; i < weights->k; i++) {
-            groups[i / DEPTH * DEPTH * PANEL + i % DEPTH] = w[i];
-            head->sums[j % PANEL] += w[i];
-        }
-        head->scale[j % PANEL] = weights->scale[j];
-        head->bias[j % PANEL] = weights->bias[j];
-    }
-}
+#include "kernels/panels_s8.h"
 
 /* 8 inputs of a row, or as many as there are. */
 SRI_INLINE uint8x8_t load8(const uint8_t *q, size_t count) {
-    if (count >= DEPTH) return vld1_u8(q);
-    uint8_t copy[DEPTH] = {0};
+    if (count >= GROUP) return vld1_u8(q);
+    uint8_t copy[GROUP] = {0};
     memcpy(copy, q, count);
     return vld1_u8(copy);
 }
@@ -77,7 +63,7 @@ SRI_INLINE uint8x8_t load8(const uint8_t *q, size_t count) {
 #define DEFINE_TILE(pairs)                                                                         \
     static void tile_##pairs(const uint8_t *q, size_t stride, size_t rows, const int8_t *w,        \
                              size_t k, int32_t *sums) {                                            \
-        PAIRS_##pairs(SUMS) for (size_t i = 0; i < k; i += DEPTH, w += DEPTH * PANEL){             \
+        PAIRS_##pairs(SUMS) for (size_t i = 0; i < k; i += GROUP, w += GROUP * PANEL){             \
             PAIRS_##pairs(LOAD) CHANNELS(0, pairs) CHANNELS(1, pairs) CHANNELS(2, pairs)           \
                 CHANNELS(3, pairs) CHANNELS(4, pairs) CHANNELS(5, pairs) CHANNELS(6, pairs)        \
                     CHANNELS(7, pairs)} PAIRS_##pairs(STORE)                                       \
@@ -90,8 +76,8 @@ static void run(const sri_quantized *x, size_t m, const void *packed, size_t k,
     size_t n = product->n;
     int32_t sums[TILE_ROWS * PANEL];
     for (size_t j = product->first; j < product->last; j += PANEL) {
-        const sri_panel_head *head =
-            (const sri_panel_head *)((const char *)packed + j / PANEL * panel_size(k));
+        const panel_head *head =
+            (const panel_head *)((const char *)packed + j / PANEL * panel_size(k));
         const int8_t *w = (const int8_t *)(head + 1);
         size_t columns = SRI_MIN(product->last - j, (size_t)PANEL);
         for (size_t row = 0; row < m; row += TILE_ROWS) {

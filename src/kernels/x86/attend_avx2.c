@@ -1,17 +1,11 @@
 /*
- * attend_avx2.c - attention of one head with AVX2; attend_avx512.c explains the arrangement.
+ * attend_avx2.c - attention of one head with AVX2, in blocks of rows as attend_rows.h has it.
  */
 #include "kernels/x86/math_avx2.h"
 
 enum { ROWS = 4 };
 
-static void transpose_keys(const sri_attention *a, size_t padded, float *keys) {
-    for (size_t d = 0; d < a->width; d++) {
-        float *row = keys + d * padded;
-        for (size_t j = 0; j < a->t; j++) row[j] = a->k[j * a->stride + d];
-        for (size_t j = a->t; j < padded; j++) row[j] = 0;
-    }
-}
+#include "kernels/attend_rows.h"
 
 static void score(const sri_attention *a, const float *const q[ROWS], const float *keys,
                   size_t padded, float *scores) {
@@ -29,7 +23,6 @@ static void score(const sri_attention *a, const float *const q[ROWS], const floa
     }
 }
 
-/* Turns scores into weights not yet divided by their sum, whose inverse it returns. */
 static float soften(float *scores, size_t t, size_t padded) {
     float highest = scores[0];
     for (size_t j = 1; j < t; j++) highest = scores[j] > highest ? scores[j] : highest;
@@ -44,17 +37,6 @@ static float soften(float *scores, size_t t, size_t padded) {
         lanes.high = _mm256_add_ps(lanes.high, weight.high);
     }
     return 1.0f / sri_sum_lanes(lanes);
-}
-
-static void weigh_tail(const sri_attention *a, size_t d, const float *weights, size_t padded,
-                       const float inverse[ROWS], size_t row, int rows) {
-    for (; d < a->width; d++)
-        for (int r = 0; r < rows; r++) {
-            float sum = 0;
-            for (size_t j = 0; j < a->t; j++)
-                sum = __builtin_fmaf(weights[(size_t)r * padded + j], a->v[j * a->stride + d], sum);
-            a->out[(row + (size_t)r) * a->out_stride + d] = sum * inverse[r];
-        }
 }
 
 static void weigh(const sri_attention *a, const float *weights, size_t padded,
@@ -74,23 +56,6 @@ static void weigh(const sri_attention *a, const float *weights, size_t padded,
                              _mm256_mul_ps(sums[r], _mm256_set1_ps(inverse[r])));
     }
     weigh_tail(a, d, weights, padded, inverse, row, rows);
-}
-
-static void attend(const sri_attention *a) {
-    size_t padded = sri_round_up(a->t, 16);
-    float *keys = a->scratch, *scores = keys + a->width * padded;
-    transpose_keys(a, padded, keys);
-    for (size_t row = 0; row < a->rows; row += ROWS) {
-        const float *q[ROWS];
-        float inverse[ROWS];
-        int rows = (int)SRI_MIN(a->rows - row, (size_t)ROWS);
-        for (int r = 0; r < ROWS; r++)
-            q[r] = a->q + SRI_MIN(row + (size_t)r, a->rows - 1) * a->stride;
-        score(a, q, keys, padded, scores);
-        for (int r = 0; r < ROWS; r++)
-            inverse[r] = soften(scores + (size_t)r * padded, a->t, padded);
-        weigh(a, scores, padded, inverse, row, rows);
-    }
 }
 
 void sri_kernels_attend_avx2(sri_kernels *table) { table->attend = attend; }

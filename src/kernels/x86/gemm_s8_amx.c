@@ -15,34 +15,21 @@
 
 #include <string.h>
 
-enum { TILE = 16, DEPTH = 64, PANEL = 2 * TILE, BLOCK_ROWS = 2 * TILE };
+enum { TILE = 16, GROUP = 64, PANEL = 2 * TILE, BLOCK_ROWS = 2 * TILE };
 
 typedef struct panel_head {
     float scale[PANEL], bias[PANEL];
     int32_t sums[PANEL];
 } panel_head;
 
-static size_t panel_size(size_t k) { return sizeof(panel_head) + sri_round_up(k, DEPTH) * PANEL; }
-
-static size_t packed_size(size_t n, size_t k) {
-    return sri_round_up(n, PANEL) / PANEL * panel_size(k);
+SRI_INLINE size_t place(size_t column, size_t i) {
+    return i / GROUP * GROUP * PANEL + column / TILE * TILE * GROUP + i % GROUP / 4 * 4 * TILE +
+           column % TILE * 4 + i % 4;
 }
 
-static void pack(const sri_weights_s8 *weights, void *packed) {
-    memset(packed, 0, packed_size(weights->n, weights->k));
-    for (size_t j = 0; j < weights->n; j++) {
-        panel_head *head = (panel_head *)((char *)packed + j / PANEL * panel_size(weights->k));
-        const int8_t *w = weights->w + j * weights->k;
-        size_t column = j % PANEL;
-        int8_t *tiles = (int8_t *)(head + 1) + column / TILE * TILE * DEPTH + column % TILE * 4;
-        for (size_t i = 0; i < weights->k; i++) {
-            tiles[i / DEPTH * DEPTH * PANEL + i % DEPTH / 4 * 4 * TILE + i % 4] = w[i];
-            head->sums[column] += w[i];
-        }
-        head->scale[column] = weights->scale[j];
-        head->bias[column] = weights->bias[j];
-    }
-}
+#define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
+
+#include "kernels/panels_s8.h"
 
 /* What `pointer` points to is in memory: GCC 12's intrinsics do not say what they read. */
 #define IN_MEMORY(pointer) __asm__ volatile("" ::"r"(pointer) : "memory")
@@ -56,7 +43,7 @@ static void configure(size_t rows) {
     } config = {.palette = 1};
     uint8_t first = (uint8_t)SRI_MIN(rows, (size_t)TILE);
     uint8_t second = (uint8_t)(rows > TILE ? rows - TILE : 1);
-    for (int i = 0; i < 8; i++) config.bytes[i] = DEPTH;
+    for (int i = 0; i < 8; i++) config.bytes[i] = GROUP;
     config.rows[0] = config.rows[1] = config.rows[4] = first;
     config.rows[2] = config.rows[3] = config.rows[5] = second;
     config.rows[6] = config.rows[7] = TILE;
@@ -64,12 +51,12 @@ static void configure(size_t rows) {
     _tile_loadconfig(&config);
 }
 
-/* One step of up to 16, or of up to 32 rows. `q` are DEPTH inputs of each row. */
+/* One step of up to 16, or of up to 32 rows. `q` are GROUP inputs of each row. */
 SRI_INLINE void step(const uint8_t *q, size_t stride, size_t rows, const int8_t *w) {
-    _tile_loadd(6, w, DEPTH);
+    _tile_loadd(6, w, GROUP);
     _tile_loadd(4, q, stride);
     _tile_dpbusd(0, 4, 6);
-    _tile_loadd(7, w + TILE * DEPTH, DEPTH);
+    _tile_loadd(7, w + TILE * GROUP, GROUP);
     _tile_dpbusd(1, 4, 7);
     if (rows <= TILE) return;
     _tile_loadd(5, q + TILE * stride, stride);
@@ -77,12 +64,12 @@ SRI_INLINE void step(const uint8_t *q, size_t stride, size_t rows, const int8_t 
     _tile_dpbusd(3, 5, 7);
 }
 
-/* The last inputs, of which there are fewer than DEPTH: beyond a row's end may be nothing. */
+/* The last inputs, of which there are fewer than GROUP: beyond a row's end may be nothing. */
 static void last_step(const uint8_t *q, size_t stride, size_t rows, size_t count, const int8_t *w) {
-    uint8_t copy[BLOCK_ROWS * DEPTH] = {0};
-    for (size_t r = 0; r < rows; r++) memcpy(copy + r * DEPTH, q + r * stride, count);
+    uint8_t copy[BLOCK_ROWS * GROUP] = {0};
+    for (size_t r = 0; r < rows; r++) memcpy(copy + r * GROUP, q + r * stride, count);
     IN_MEMORY(copy);
-    step(copy, DEPTH, rows, w);
+    step(copy, GROUP, rows, w);
 }
 
 static void sum_block(const uint8_t *q, size_t stride, size_t rows, const int8_t *w, size_t k,
@@ -92,7 +79,7 @@ static void sum_block(const uint8_t *q, size_t stride, size_t rows, const int8_t
     _tile_zero(2);
     _tile_zero(3);
     size_t i = 0;
-    for (; i + DEPTH <= k; i += DEPTH) step(q + i, stride, rows, w + i * PANEL);
+    for (; i + GROUP <= k; i += GROUP) step(q + i, stride, rows, w + i * PANEL);
     if (i < k) last_step(q + i, stride, rows, k - i, w + i * PANEL);
     _tile_stored(0, sums, PANEL * sizeof *sums);
     _tile_stored(1, sums + TILE, PANEL * sizeof *sums);

@@ -10,29 +10,17 @@
 
 #include <string.h>
 
-enum { PANEL = 64, TILE_ROWS = 6, ROWS = 192, STEP = 1024 };
+enum { PANEL = 64, GROUP = 2, TILE_ROWS = 6, ROWS = 192, STEP = 1024 };
 
 typedef struct panel_head {
     float scale[PANEL], bias[PANEL];
 } panel_head;
 
-static size_t panel_size(size_t k) { return sizeof(panel_head) + sri_round_up(k, 2) * PANEL; }
+SRI_INLINE size_t place(size_t column, size_t i) { return i / 2 * 2 * PANEL + column * 2 + i % 2; }
 
-static size_t packed_size(size_t n, size_t k) {
-    return sri_round_up(n, PANEL) / PANEL * panel_size(k);
-}
+#define NOTE_WEIGHT(head, column, w) /* nothing: activations come less their zero point */
 
-static void pack(const sri_weights_s8 *weights, void *packed) {
-    memset(packed, 0, packed_size(weights->n, weights->k));
-    for (size_t j = 0; j < weights->n; j++) {
-        panel_head *head = (panel_head *)((char *)packed + j / PANEL * panel_size(weights->k));
-        const int8_t *w = weights->w + j * weights->k;
-        int8_t *pairs = (int8_t *)(head + 1) + j % PANEL * 2;
-        for (size_t i = 0; i < weights->k; i++) pairs[i / 2 * 2 * PANEL + i % 2] = w[i];
-        head->scale[j % PANEL] = weights->scale[j];
-        head->bias[j % PANEL] = weights->bias[j];
-    }
-}
+#include "kernels/panels_s8.h"
 
 /* `count` bytes less `zero` to 16 bits; zeros up to the next multiple of 32. */
 static void widen(const uint8_t *q, size_t count, int32_t zero, int16_t *wide) {

@@ -10,33 +10,18 @@
  */
 #include "kernels/x86/math_avx2.h"
 
-enum { PANEL = 16, TILE_ROWS = 6, ROWS = 192, BLOCK = 4, WIDTH = BLOCK * PANEL };
+enum { PANEL = 16, GROUP = 4, TILE_ROWS = 6, ROWS = 192, BLOCK = 4, WIDTH = BLOCK * PANEL };
 
 typedef struct panel_head {
     float scale[PANEL], bias[PANEL];
     int32_t sums[PANEL];
 } panel_head;
 
-static size_t panel_size(size_t k) { return sizeof(panel_head) + sri_round_up(k, 4) * PANEL; }
+SRI_INLINE size_t place(size_t column, size_t i) { return i / 4 * 4 * PANEL + column * 4 + i % 4; }
 
-static size_t packed_size(size_t n, size_t k) {
-    return sri_round_up(n, PANEL) / PANEL * panel_size(k);
-}
+#define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
 
-static void pack(const sri_weights_s8 *weights, void *packed) {
-    memset(packed, 0, packed_size(weights->n, weights->k));
-    for (size_t j = 0; j < weights->n; j++) {
-        panel_head *head = (panel_head *)((char *)packed + j / PANEL * panel_size(weights->k));
-        const int8_t *w = weights->w + j * weights->k;
-        int8_t *groups = (int8_t *)(head + 1) + j % PANEL * 4;
-        for (size_t i = 0; i < weights->k; i++) {
-            groups[i / 4 * 4 * PANEL + i % 4] = w[i];
-            head->sums[j % PANEL] += w[i];
-        }
-        head->scale[j % PANEL] = weights->scale[j];
-        head->bias[j % PANEL] = weights->bias[j];
-    }
-}
+#include "kernels/panels_s8.h"
 
 SRI_INLINE __m256i load(const void *from) { return _mm256_loadu_si256(from); }
 

@@ -18,40 +18,26 @@
 #include <string.h>
 
 /* So many rows of activations stay in the second-level cache while all panels pass by. */
-enum { PANEL = 64, TILE_ROWS = 6, BLOCK_ROWS = 192, DEPTH = 384, FEW_TILES = 3, AHEAD = 4096 };
+enum {
+    PANEL = 64,
+    GROUP = 4,
+    TILE_ROWS = 6,
+    BLOCK_ROWS = 192,
+    DEPTH = 384,
+    FEW_TILES = 3,
+    AHEAD = 4096
+};
 
 typedef struct panel_head {
     float scale[PANEL], bias[PANEL];
     int32_t sums[PANEL];
 } panel_head;
 
-static size_t panel_size(size_t k) { return sizeof(panel_head) + sri_round_up(k, 4) * PANEL; }
+SRI_INLINE size_t place(size_t column, size_t i) { return i / 4 * 4 * PANEL + column * 4 + i % 4; }
 
-static size_t packed_size(size_t n, size_t k) {
-    return sri_round_up(n, PANEL) / PANEL * panel_size(k);
-}
+#define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
 
-static void pack_channel(const sri_weights_s8 *weights, size_t j, panel_head *head,
-                         int8_t *groups) {
-    const int8_t *w = weights->w + j * weights->k;
-    size_t column = j % PANEL;
-    int32_t sum = 0;
-    for (size_t i = 0; i < weights->k; i++) {
-        groups[i / 4 * 4 * PANEL + column * 4 + i % 4] = w[i];
-        sum += w[i];
-    }
-    head->scale[column] = weights->scale[j];
-    head->bias[column] = weights->bias[j];
-    head->sums[column] = sum;
-}
-
-static void pack(const sri_weights_s8 *weights, void *packed) {
-    memset(packed, 0, packed_size(weights->n, weights->k));
-    for (size_t j = 0; j < weights->n; j++) {
-        panel_head *head = (panel_head *)((char *)packed + j / PANEL * panel_size(weights->k));
-        pack_channel(weights, j, head, (int8_t *)(head + 1));
-    }
-}
+#include "kernels/panels_s8.h"
 
 /* Turns sums of a row by 16 columns into values; `part` says which 16 of the panel. */
 SRI_INLINE void finish(__m512i sum, const panel_head *head, int part, __m512i zero,
