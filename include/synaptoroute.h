@@ -190,7 +190,10 @@ typedef struct sr_encoder_options {
     const char *model;
     int threads; /* worker threads; 0: one for each core this process may use */
     sr_pooling pooling;
-    const char *prefix;   /* put before every text; NULL: as the model's files say; "": none */
+    /* Put before every text; NULL: as the model's files say; "": none. "@NAME" is the prefix of that
+     * name in `prefixes` of the model's synaptoroute.json (unknown: SR_ERR_INVALID, which lists
+     * them); one that itself begins with @ is written with two. */
+    const char *prefix;
     int max_tokens;       /* longer texts are truncated; 0: the model's own maximum */
     sr_encode_fn *encode; /* SR_ENCODER_CALLBACK only, as are the rest */
     void *user;

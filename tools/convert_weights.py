@@ -41,7 +41,8 @@ MODELS = {
         pooling="mean", prefix="", max_tokens=256, license="Apache-2.0",
         repository="sentence-transformers/all-MiniLM-L6-v2", int8_cosine=0.999),
     "e5-small-v2": dict(
-        pooling="mean", prefix="query: ", max_tokens=512, license="MIT", repository="intfloat/e5-small-v2",
+        pooling="mean", prefix="query: ", prefixes={"query": "query: ", "passage": "passage: "}, max_tokens=512,
+        license="MIT", repository="intfloat/e5-small-v2",
         int8_cosine=0.9995),
 }
 ARTIFACT = "Maven artifact dev.langchain4j:langchain4j-embeddings-%s:1.0.0-beta3"
@@ -167,6 +168,7 @@ def write_model(directory, name, tensors, tokenizer, quantised):
         "pooling": model["pooling"],
         "normalize": True,
         "prefix": model["prefix"],
+        **({"prefixes": model["prefixes"]} if "prefixes" in model else {}),
         "max_tokens": model["max_tokens"],
         "license": model["license"],
         "source": HOST + model["repository"] + ", by way of the " + ARTIFACT % ARTIFACTS[name],

@@ -33,9 +33,40 @@ sr_status sri_local_tokenizer(const local_files *files, size_t rows, sri_tokeniz
                     files->directory, ids - 1, rows);
 }
 
+static sr_status unknown_prefix(const local_files *files, const char *name, sr_error *error) {
+    const sri_named_prefix *prefixes = files->description.prefixes;
+    char known[SRI_PREFIXES_MAX * (sizeof prefixes->name + 3) + 1] = "";
+    size_t len = 0;
+    for (int i = 0; i < SRI_PREFIXES_MAX && prefixes[i].name[0] != '\0'; i++)
+        len += (size_t)snprintf(known + len, sizeof known - len, "%s@%s", i == 0 ? "" : ", ",
+                                prefixes[i].name);
+    return sri_fail(error, SR_ERR_INVALID, "prefix",
+                    "%s has no prefix named \"%.60s\"; it has %s. A prefix that itself begins with "
+                    "@ is written with two",
+                    files->directory, name, len == 0 ? "none with a name" : known);
+}
+
+/* Points `chosen` to what `given` stands for. */
+static sr_status choose_prefix(const local_files *files, const char *given, const char **chosen,
+                               sr_error *error) {
+    const sri_named_prefix *prefixes = files->description.prefixes;
+    *chosen = given == NULL ? files->description.prefix : given;
+    if (given == NULL || given[0] != '@') return SR_OK;
+    *chosen = given + 1;
+    if (given[1] == '@') return SR_OK;
+    for (int i = 0; given[1] != '\0' && i < SRI_PREFIXES_MAX; i++)
+        if (strcmp(prefixes[i].name, given + 1) == 0) {
+            *chosen = prefixes[i].text;
+            return SR_OK;
+        }
+    return unknown_prefix(files, given + 1, error);
+}
+
 sr_status sri_local_prefix(const local_files *files, const char *given, char *prefix,
                            size_t capacity, sr_error *error) {
-    const char *chosen = given == NULL ? files->description.prefix : given;
+    const char *chosen;
+    sr_status code = choose_prefix(files, given, &chosen, error);
+    if (code != SR_OK) return code;
     if (strlen(chosen) >= capacity)
         return sri_fail(error, SR_ERR_LIMIT, "prefix", "the prefix has %zu bytes; at most %zu",
                         strlen(chosen), capacity - 1);

@@ -23,7 +23,9 @@ SR_MUST_CHECK sr_status sri_local_open(const char *model, local_files *files, sr
 SR_MUST_CHECK sr_status sri_local_tokenizer(const local_files *files, size_t rows,
                                             sri_tokenizer **tokenizer, sr_error *error);
 
-/* Copies the prefix to be used: the caller's, or when that is NULL the model's. */
+/* Copies the prefix to be used: the model's own when `given` is NULL; the one of that name in the
+ * model's description when it is "@NAME" (SR_ERR_INVALID lists those that exist); "@TEXT" when it is
+ * "@@TEXT"; else `given` itself. */
 SR_MUST_CHECK sr_status sri_local_prefix(const local_files *files, const char *given, char *prefix,
                                          size_t capacity, sr_error *error);
 

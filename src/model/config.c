@@ -210,6 +210,31 @@ static sr_status read_pooling(const char *path, const json_t *value, sr_pooling 
     return SR_OK;
 }
 
+/* The object `prefixes`: a text for each name. */
+static sr_status read_prefixes(const char *path, json_t *object, sri_named_prefix *prefixes,
+                               sr_error *error) {
+    const char *name;
+    json_t *text;
+    if (object == NULL) return SR_OK;
+    if (!json_is_object(object) || json_object_size(object) > SRI_PREFIXES_MAX)
+        return sri_fail(error, SR_ERR_FORMAT, path,
+                        "%s: prefixes must be an object of at most %d names", path,
+                        SRI_PREFIXES_MAX);
+    json_object_foreach(object, name, text) {
+        size_t len = strlen(name);
+        if (len == 0 || len >= sizeof prefixes->name || name[0] == '@' || !json_is_string(text) ||
+            json_string_length(text) >= sizeof prefixes->text)
+            return sri_fail(error, SR_ERR_FORMAT, path,
+                            "%s: each of prefixes must be a name below %zu bytes, not beginning "
+                            "with @, and a string below %zu bytes",
+                            path, sizeof prefixes->name, sizeof prefixes->text);
+        snprintf(prefixes->name, sizeof prefixes->name, "%s", name);
+        snprintf(prefixes->text, sizeof prefixes->text, "%s", json_string_value(text));
+        prefixes++;
+    }
+    return SR_OK;
+}
+
 static sr_status read_own(const char *directory, const char *path, const json_t *object,
                           sri_description *description, sr_error *error) {
     sr_status code =
@@ -227,8 +252,11 @@ static sr_status read_own(const char *directory, const char *path, const json_t 
     description->max_tokens = (size_t)json_integer_value(most);
     if (prefix != NULL)
         snprintf(description->prefix, sizeof description->prefix, "%s", json_string_value(prefix));
+    code = read_prefixes(path, json_object_get(object, "prefixes"), description->prefixes, error);
     const json_t *files = json_object_get(object, "files");
-    code = read_digest(directory, files, "model.safetensors", description->weights_sha256, error);
+    if (code == SR_OK)
+        code =
+            read_digest(directory, files, "model.safetensors", description->weights_sha256, error);
     if (code == SR_OK)
         code =
             read_digest(directory, files, "tokenizer.json", description->tokenizer_sha256, error);

@@ -16,6 +16,14 @@ typedef struct sri_config {
 
 SR_MUST_CHECK sr_status sri_config_read(const char *directory, sri_config *config, sr_error *error);
 
+/* A prefix that is asked for by its name: e5 has "query" and "passage". */
+typedef struct sri_named_prefix {
+    char name[32]; /* "": no more of them */
+    char text[256];
+} sri_named_prefix;
+
+#define SRI_PREFIXES_MAX 8
+
 /* What the transformer's own files leave open. Read from synaptoroute.json; where that is missing,
  * from 1_Pooling/config.json and sentence_bert_config.json of sentence-transformers; else mean
  * pooling, no prefix, all positions. */
@@ -23,6 +31,7 @@ typedef struct sri_description {
     sr_pooling pooling;
     size_t max_tokens; /* 0: as many as there are positions */
     char prefix[256];
+    sri_named_prefix prefixes[SRI_PREFIXES_MAX];
     char weights_sha256[65], tokenizer_sha256[65],
         config_sha256[65]; /* "" where no digest is stored */
 } sri_description;

@@ -445,6 +445,72 @@ static void pooling_and_prefix_come_from_the_description(void **state) {
     sr_encoder_close(&asked);
 }
 
+static void prefixes_go_by_their_names(void **state) {
+    (void)state;
+    static const struct {
+        const char *asked, *meant;
+    } cases[] = {{"@query", "query: "}, {"@passage", "passage: "}, {"@plain", ""}};
+    write_text("synaptoroute.json",
+               "{\"pooling\":\"mean\",\"prefix\":\"query: \",\"prefixes\":{\"query\":\"query: \","
+               "\"passage\":\"passage: \",\"plain\":\"\"}}");
+    for (size_t i = 0; i < SRI_COUNT(cases); i++) {
+        sr_encoder *asked, *meant;
+        assert_int_equal(open_with((sr_encoder_options){.prefix = cases[i].asked}, &asked, NULL),
+                         SR_OK);
+        assert_int_equal(open_with((sr_encoder_options){.prefix = cases[i].meant}, &meant, NULL),
+                         SR_OK);
+        assert_string_equal(sr_encoder_fingerprint(asked), sr_encoder_fingerprint(meant));
+        sr_encoder_close(&asked);
+        sr_encoder_close(&meant);
+    }
+}
+
+static void prefixes_that_have_no_such_name_are_listed(void **state) {
+    (void)state;
+    sr_encoder *encoder;
+    sr_error error;
+    const sr_encoder_options wrong = {.prefix = "@document"};
+    assert_int_equal(open_with(wrong, &encoder, &error), SR_ERR_INVALID);
+    assert_non_null(strstr(error.message, "it has none with a name"));
+    write_text("synaptoroute.json", "{\"pooling\":\"mean\",\"prefixes\":{\"query\":\"query: \","
+                                    "\"passage\":\"passage: \"}}");
+    assert_int_equal(open_with(wrong, &encoder, &error), SR_ERR_INVALID);
+    assert_non_null(strstr(error.message, "\"document\"; it has @query, @passage"));
+    assert_int_equal(open_with((sr_encoder_options){.prefix = "@"}, &encoder, &error),
+                     SR_ERR_INVALID);
+}
+
+static void two_at_signs_are_one_of_the_text(void **state) {
+    (void)state;
+    sr_encoder *doubled, *described;
+    write_text("synaptoroute.json",
+               "{\"pooling\":\"mean\",\"prefix\":\"@query\",\"prefixes\":{\"query\":\"q\"}}");
+    assert_int_equal(open_with((sr_encoder_options){0}, &described, NULL), SR_OK);
+    assert_int_equal(open_with((sr_encoder_options){.prefix = "@@query"}, &doubled, NULL), SR_OK);
+    assert_string_equal(sr_encoder_fingerprint(doubled), sr_encoder_fingerprint(described));
+    sr_encoder_close(&doubled);
+    sr_encoder_close(&described);
+}
+
+static void prefixes_that_cannot_be_kept_are_refused(void **state) {
+    (void)state;
+    static const char *const bad[] = {
+        "[]",
+        "\"query: \"",
+        "{\"query\":1}",
+        "{\"\":\"query: \"}",
+        "{\"@query\":\"query: \"}",
+        "{\"a name that has more than thirty-two bytes\":\"\"}",
+        "{\"1\":\"\",\"2\":\"\",\"3\":\"\",\"4\":\"\",\"5\":\"\",\"6\":\"\",\"7\":\"\",\"8\":\"\","
+        "\"9\":\"\"}"};
+    for (size_t i = 0; i < SRI_COUNT(bad); i++) {
+        char text[256];
+        snprintf(text, sizeof text, "{\"pooling\":\"mean\",\"prefixes\":%s}", bad[i]);
+        write_text("synaptoroute.json", text);
+        expect_refusal(SR_ERR_FORMAT, "prefixes");
+    }
+}
+
 static void a_replaced_file_is_noticed(void **state) {
     (void)state;
     sr_encoder *encoder;
@@ -505,6 +571,10 @@ int main(void) {
         MODEL_TEST(an_unknown_model_says_where_it_looked),
         MODEL_TEST(the_fingerprint_follows_all_that_changes_vectors),
         MODEL_TEST(pooling_and_prefix_come_from_the_description),
+        MODEL_TEST(prefixes_go_by_their_names),
+        MODEL_TEST(prefixes_that_have_no_such_name_are_listed),
+        MODEL_TEST(two_at_signs_are_one_of_the_text),
+        MODEL_TEST(prefixes_that_cannot_be_kept_are_refused),
         MODEL_TEST(a_replaced_file_is_noticed),
         MODEL_TEST(options_out_of_range_are_refused),
     };
