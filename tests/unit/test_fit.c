@@ -107,6 +107,25 @@ static void strangers_are_told_apart(void **state) {
     assert_true(settled * 5 <= STRANGERS);
 }
 
+/* A text of two routes is in scope, and yet nothing for the fast path to settle. */
+static void what_is_undecided_is_not_settled(void **state) {
+    (void)state;
+    const sri_knobs *knobs = &shared.fit->knobs;
+    size_t undecided = 0;
+    for (size_t a = 0; a < THEMES; a++)
+        for (size_t b = 0; b < THEMES; b++) {
+            char text[200];
+            snprintf(text, sizeof text, "%s %s", themes[a].subjects[0], themes[b].predicates[0]);
+            verdict fast = fast_of(shared.fit, sr_str_of(text));
+            expect_sound(&fast);
+            double posterior = fast.best[0].confidence / fast.of.in_scope;
+            bool sure = posterior >= knobs->gate_confidence - 1e-6;
+            undecided += !sure && fast.of.in_scope > 0.9;
+            assert_true(sure || !fast.of.settled);
+        }
+    assert_true(undecided > 0);
+}
+
 static void findings_are_plausible(void **state) {
     (void)state;
     const sri_fit_findings *f = &shared.findings;
@@ -131,6 +150,7 @@ static void findings_are_plausible(void **state) {
 
 static void a_masked_route_is_no_candidate(void **state) {
     (void)state;
+    double with = 0, without = 0;
     for (size_t i = 0; i < shared.held.count; i += 3) {
         sr_str text = shared.held.list[i];
         uint8_t usable[THEMES];
@@ -144,8 +164,11 @@ static void a_masked_route_is_no_candidate(void **state) {
             expect_sound(&v);
             assert_int_equal(v.of.count, THEMES - 2);
             for (size_t c = 0; c < v.of.count; c++) assert_true(usable[v.best[c].route] == 1);
+            without += fast ? 0 : v.of.in_scope;
         }
+        with += slow_of(&shared.b, shared.fit, text).of.in_scope;
     }
+    assert_true(without < 0.5 * with); /* what only a masked route would know is strange */
 }
 
 static void with_all_masked_there_is_none(void **state) {
@@ -899,6 +922,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unseen_combinations_are_decided),
         cmocka_unit_test(strangers_are_told_apart),
+        cmocka_unit_test(what_is_undecided_is_not_settled),
         cmocka_unit_test(findings_are_plausible),
         cmocka_unit_test(a_masked_route_is_no_candidate),
         cmocka_unit_test(with_all_masked_there_is_none),

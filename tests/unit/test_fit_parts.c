@@ -167,6 +167,16 @@ static void held_out_texts_do_not_see_their_fold(void **state) {
         }
         assert_true(evidence->oos_cosine == -1);
     }
+    /* Nor do the heads: other labels in the fold change nothing. */
+    sri_heads others;
+    for (size_t i = 0; i < count; i++) trainer.targets[wanted[i]] ^= 1;
+    assert_int_equal(sri_trainer_fit(&trainer, 2, NULL, &progress, &others, NULL), SR_OK);
+    assert_memory_equal(heads.of[SRI_HEAD_VECTOR].dense, others.of[SRI_HEAD_VECTOR].dense,
+                        256 * 4 * sizeof(float));
+    assert_int_equal(heads.of[SRI_HEAD_FAST].rows, others.of[SRI_HEAD_FAST].rows);
+    assert_memory_equal(heads.of[SRI_HEAD_FAST].sparse, others.of[SRI_HEAD_FAST].sparse,
+                        heads.of[SRI_HEAD_FAST].rows * 4 * sizeof(float));
+    sri_heads_free(&others);
     sri_heads_free(&heads);
     sri_held_close(&held);
     sri_trainer_close(&trainer);
