@@ -12,6 +12,9 @@
 #include <math.h>
 #include <string.h>
 #include <time.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 static double cpu_seconds(void) {
     struct timespec now;
@@ -69,6 +72,33 @@ PEAK(dp_zmm, DP_ZMM, YMM)
 PEAK(fma_ymm, FMA_YMM, YMM)
 PEAK(fma_zmm, FMA_ZMM, YMM)
 
+/* As many tile products as a PEAK() has instructions: by fours into sums of their own, since one
+ * takes four times as long as the next may begin after it. The processor's permission for tiles was
+ * asked for when its level was found. */
+__attribute__((target("amx-tile,amx-int8"))) static void amx_tiles(void) {
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } config = {.palette = 1};
+    for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.rows[i] = 16;
+    __asm__ volatile("" ::"r"(&config) : "memory");
+    _tile_loadconfig(&config);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_zero(4);
+    _tile_zero(6);
+    for (int i = 0; i < 3 * PEAK_ROUNDS; i++) {
+        _tile_dpbusd(0, 4, 6);
+        _tile_dpbusd(1, 4, 6);
+        _tile_dpbusd(2, 4, 6);
+        _tile_dpbusd(3, 4, 6);
+    }
+    _tile_release();
+}
+
 static peak int8_peak(sri_cpu_level level) {
     zero_sums(); /* so that no sum is a denormal */
     switch (level) {
@@ -76,6 +106,7 @@ static peak int8_peak(sri_cpu_level level) {
     case SRI_CPU_AVXVNNI: return (peak){"vpdpbusd, 256 bits", dp_ymm, 64};
     case SRI_CPU_AVX512: return (peak){"vpmaddwd + vpaddd, 512 bits", madd_zmm, 64};
     case SRI_CPU_VNNI: return (peak){"vpdpbusd, 512 bits", dp_zmm, 128};
+    case SRI_CPU_AMX: return (peak){"tdpbusd", amx_tiles, 2 * 16 * 16 * 64};
     default: return (peak){NULL, NULL, 0};
     }
 }
