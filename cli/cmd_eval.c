@@ -243,7 +243,7 @@ static int eval_rows(cli_state *cli, const sri_rows *rows, const eval_settings *
 int cli_eval(cli_state *cli) {
     const char *format = NULL, *path = NULL;
     int top = 0;
-    bool top_given = false, no_reject = false;
+    bool top_given = false, no_reject = false, as_is = false;
     eval_settings settings = {.oos_label = "oos"};
     sri_read_options read = {.allow_blank = true};
     const cli_option options[] = {{"format", CLI_STRING, &format, NULL},
@@ -254,6 +254,7 @@ int cli_eval(cli_state *cli) {
                                   {"top", CLI_INTEGER, &top, &top_given},
                                   {"margin", CLI_REAL, &cli->margin, NULL},
                                   {"no-reject", CLI_FLAG, &no_reject, NULL},
+                                  {"as-is", CLI_FLAG, &as_is, NULL},
                                   {"html", CLI_STRING, &settings.html, NULL},
                                   {"predictions", CLI_STRING, &settings.predictions, NULL}};
     int status = cli_parse(cli, options, SRI_COUNT(options));
@@ -263,6 +264,7 @@ int cli_eval(cli_state *cli) {
     if (strcmp(cli->argv[0], "-") == 0 && format == NULL)
         return cli_usage(cli, "say --format csv, jsonl or yaml for standard input");
     status = cli_decide_options(cli, path, top, top_given, no_reject, &settings.decide);
+    settings.decide.as_is = as_is;
     if (status != EXIT_DONE) return status;
     settings.title = strcmp(cli->argv[0], "-") == 0 ? "standard input" : cli->argv[0];
     sri_rows rows;

@@ -48,7 +48,12 @@ static bool put_json(sri_buffer *out, const sr_decision *decision) {
     for (size_t i = 0; done && i < decision->candidate_count; i++)
         done = (i == 0 || sri_buffer_append(out, ",", 1)) &&
                put_candidate_json(out, &decision->candidates[i]);
-    return done && sri_buffer_append_str(out, "]}\n");
+    if (done && decision->read_as.len > 0)
+        done = sri_buffer_append_str(out, "],\"read_as\":") &&
+               sri_append_json(out, decision->read_as) && sri_buffer_append_str(out, "}\n");
+    else
+        done = done && sri_buffer_append_str(out, "]}\n");
+    return done;
 }
 
 static bool put_figure(cli_state *cli, const char *name, double value) {
@@ -63,7 +68,11 @@ static bool put_line(cli_state *cli, const sr_decision *decision) {
     return cli_put_column(cli, first, 24) && put_figure(cli, "confidence", decision->confidence) &&
            put_figure(cli, "score", decision->score) &&
            sri_buffer_append_str(&cli->out, decision->truncated ? "  truncated  " : "  ") &&
-           cli_put_plain(cli, decision->text) && sri_buffer_append(&cli->out, "\n", 1);
+           cli_put_plain(cli, decision->text) &&
+           (decision->read_as.len == 0 ||
+            (sri_buffer_append_str(&cli->out, "  (read as: ") &&
+             cli_put_plain(cli, decision->read_as) && sri_buffer_append(&cli->out, ")", 1))) &&
+           sri_buffer_append(&cli->out, "\n", 1);
 }
 
 static bool put_candidates(cli_state *cli, const sr_decision *decision) {
@@ -220,17 +229,19 @@ static int answer_arguments(const route_job *job) {
 int cli_route(cli_state *cli) {
     const char *path = NULL;
     int top = 0;
-    bool no_reject = false, top_given = false;
+    bool no_reject = false, as_is = false, top_given = false;
     const cli_option options[] = {{"path", CLI_STRING, &path, NULL},
                                   {"top", CLI_INTEGER, &top, &top_given},
                                   {"margin", CLI_REAL, &cli->margin, NULL},
-                                  {"no-reject", CLI_FLAG, &no_reject, NULL}};
+                                  {"no-reject", CLI_FLAG, &no_reject, NULL},
+                                  {"as-is", CLI_FLAG, &as_is, NULL}};
     int status = cli_parse(cli, options, SRI_COUNT(options));
     if (status != CLI_PROCEED) return status;
     if (cli->argc == 0) return cli_usage(cli, "give a TEXT, or - for the lines of standard input");
     bool from_input = cli->argc == 1 && strcmp(cli->argv[0], "-") == 0;
     route_job job = {.cli = cli, .with_candidates = top_given || (cli->argc == 1 && !from_input)};
     status = cli_decide_options(cli, path, top, top_given, no_reject, &job.options);
+    job.options.as_is = as_is;
     if (status != EXIT_DONE) return status;
     /* Lines for people show no candidates, so that none need to be looked for. */
     if (!cli->json && !job.with_candidates) job.options.top_k = -1;

@@ -22,7 +22,7 @@ _synaptoroute() {
     esac
     case $command in
     '') options=$commands ;;
-    route) options='--top --margin --no-reject --path' ;;
+    route) options='--top --margin --no-reject --as-is --path' ;;
     add) options='--threshold --confidence --description --metadata --oos' ;;
     remove) options='--oos' ;;
     list) options='--utterances --oos' ;;
@@ -32,7 +32,7 @@ _synaptoroute() {
     export) options='--format --oos-label' ;;
     distill) options='--dimension --texts --format --text-column --route-column' ;;
     pull) options='--to --revision --endpoint --sha256 --offline --force --keep --retries --stall' ;;
-    eval) options="$files --top --margin --no-reject --path --html --predictions" ;;
+    eval) options="$files --top --margin --no-reject --as-is --path --html --predictions" ;;
     lint) options="--near --oos-near --overlap --few --limit --strict" ;;
     esac
     case $command$word in

@@ -572,6 +572,7 @@ typedef struct sr_decide_options {
     sr_path path;
     int top_k;     /* candidates per decision; 0: 3; -1: none; at most 1000 */
     int no_reject; /* 1: the best route, whatever thresholds and margin say */
+    int as_is;     /* 1: misspelt words are not mended (see read_as) */
 } sr_decide_options;
 
 typedef struct sr_candidate {
@@ -598,6 +599,11 @@ typedef struct sr_decision {
     const sr_candidate *candidates; /* best first */
     size_t candidate_count;
     int fitted; /* 1: trained heads decided; 0: the nearest neighbour */
+    /* The text that was decided, where it was not `text` itself; length 0 otherwise. A fit reads a
+     * word of four ASCII letters or more that neither the table nor the fast model's vocabulary has
+     * as the table's own word, where one is a single edit away: a letter missing, added, replaced, or
+     * two swapped. Nothing is mended while routes are pending. */
+    sr_str read_as;
 } sr_decision;
 
 typedef struct sr_decisions sr_decisions; /* opaque; holds all that its decisions point to */

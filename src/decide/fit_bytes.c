@@ -225,8 +225,7 @@ static bool get_words(reader *r, size_t count, sri_speller *speller) {
 static bool plausible(const numbers *n, const reader *r) {
     return n->routes >= 1 && n->routes <= MAX_ROUTES &&
            (n->classes == n->routes || n->classes == n->routes + 1) && n->dimension <= MAX_WIDTH &&
-           n->fast_dimension <= MAX_WIDTH && n->buckets >= 2 &&
-           n->buckets <= SRI_NGRAMS_MAX_BUCKETS && (n->buckets & (n->buckets - 1)) == 0 &&
+           n->fast_dimension <= MAX_WIDTH && n->buckets == SRI_NGRAMS_BUCKETS &&
            n->known <= n->buckets && (n->fast_dimension > 0 || n->words == 0) &&
            n->routes <= r->left / sizeof(stored_route) &&
            memchr(n->fast_fingerprint, 0, sizeof n->fast_fingerprint) != NULL;

@@ -21,14 +21,14 @@
 
 #include "decide/fit_int.h"
 
-#define UNUSABLE (-1e4F) /* a logit whose probability is 0 */
+#define UNUSABLE (-1e4F) /* a logit whose probability is next to 0 */
 
 const sri_knobs sri_knobs_prior = {
     .stack = {1, 0.7, 6},
     .sharpness = 1,
     .slow_in_scope = {.bias = 6, .weight = {2.4}},
     .fast_in_scope = {.bias = 6, .weight = {2.4}},
-    .gate_scope = -1.2,
+    .gate_scope = -0.6,
     .gate_confidence = 0.9,
 };
 

@@ -187,7 +187,7 @@ bool sri_speller_mend(const sri_speller *speller, sr_str text, sri_speller_known
     sr_str word;
     bool whole;
     *mended = false;
-    while (next_word(text, &at, &word, &whole)) {
+    while (at < SRI_SPELLER_BYTES && next_word(text, &at, &word, &whole)) {
         const sri_speller_word *better = whole ? mended_word(speller, word, known, user) : NULL;
         if (better == NULL) continue;
         size_t start = (size_t)(word.data - text.data);

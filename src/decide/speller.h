@@ -10,6 +10,9 @@
 #define SRI_SPELLER_MIN 4u
 #define SRI_SPELLER_MAX 32u
 
+/* Of a text, this many bytes are looked at. */
+#define SRI_SPELLER_BYTES 4096u
+
 typedef struct sri_speller_word {
     uint32_t start;   /* in letters */
     uint32_t count;   /* occurrences in the table */

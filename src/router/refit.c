@@ -105,6 +105,7 @@ static sr_status learn(refit *call, sri_pool *pool, sr_error *error) {
         .route_count = from->route_count,
         .routes = from->routes,
         .name_vectors = from->name_vectors,
+        .description_vectors = from->description_vectors,
         .utterances = {from->count, from->texts, from->places, from->vectors},
         .labelled = {from->labelled_count, from->labelled, from->labels, from->labelled_vectors},
         .fast = call->router->fast,

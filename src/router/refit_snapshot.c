@@ -16,6 +16,7 @@ void sri_snapshot_free(snapshot *taken) {
     sri_map_free(&taken->names);
     sri_free(taken->vectors);
     sri_free(taken->name_vectors);
+    sri_free(taken->description_vectors);
     sri_free(taken->labelled_vectors);
     *taken = (snapshot){0};
 }
@@ -235,24 +236,61 @@ static sr_status add_names(sr_router *router, const sr_str *texts, size_t count,
     return code;
 }
 
-static sr_status encode_names(sr_router *router, snapshot *taken, sr_progress_fn *progress,
-                              void *user, sr_error *error) {
-    size_t dimension = (size_t)sr_encoder_dimension(router->encoder), floats;
-    size_t count = taken->route_count;
-    sr_str *texts = sri_alloc_array(2 * count, sizeof *texts);
-    if (sri_size_mul(count, dimension, &floats))
-        taken->name_vectors = sri_alloc_array(floats, sizeof *taken->name_vectors);
-    sr_status code = SR_OK;
-    if (texts == NULL || taken->name_vectors == NULL || !begin_names(router, count) ||
-        !name_texts(taken, texts))
-        code = sri_fail_memory(error);
-    if (code == SR_OK) code = add_names(router, texts, count, texts + count, progress, user, error);
+/* Fills a row for each of `count` texts, from those encoded before where they are there. */
+static sr_status rows_for(sr_router *router, const sr_str *texts, size_t count, float *rows,
+                          sr_progress_fn *progress, void *user, sr_error *error) {
+    size_t dimension = (size_t)sr_encoder_dimension(router->encoder);
+    sr_str *fresh = sri_alloc_array(count, sizeof *fresh);
+    sr_status code = fresh == NULL ? sri_fail_memory(error)
+                                   : add_names(router, texts, count, fresh, progress, user, error);
     for (size_t i = 0; i < count && code == SR_OK; i++) {
         uint64_t row = 0;
         (void)sri_map_get(&router->names->rows_of, texts[i], &row);
-        memcpy(taken->name_vectors + i * dimension, router->names->rows + row * dimension,
-               dimension * sizeof *taken->name_vectors);
+        memcpy(rows + i * dimension, router->names->rows + row * dimension,
+               dimension * sizeof *rows);
     }
+    sri_free(fresh);
+    return code;
+}
+
+static float *make_rows(const sr_router *router, size_t count) {
+    size_t floats;
+    return sri_size_mul(count, (size_t)sr_encoder_dimension(router->encoder), &floats)
+               ? sri_alloc_array(floats, sizeof(float))
+               : NULL;
+}
+
+static sr_status encode_names(sr_router *router, snapshot *taken, sr_str *texts,
+                              sr_progress_fn *progress, void *user, sr_error *error) {
+    size_t count = taken->route_count;
+    taken->name_vectors = make_rows(router, count);
+    if (taken->name_vectors == NULL || !begin_names(router, 2 * count) || !name_texts(taken, texts))
+        return sri_fail_memory(error);
+    return rows_for(router, texts, count, taken->name_vectors, progress, user, error);
+}
+
+/* A route without a description has its name's row, which nobody reads. */
+static sr_status encode_descriptions(sr_router *router, snapshot *taken, sr_str *texts,
+                                     sr_error *error) {
+    size_t described = 0;
+    for (size_t i = 0; i < taken->route_count; i++) {
+        if (taken->routes[i].description.len == 0) continue;
+        texts[i] = taken->routes[i].description;
+        described++;
+    }
+    if (described == 0) return SR_OK;
+    taken->description_vectors = make_rows(router, taken->route_count);
+    if (taken->description_vectors == NULL) return sri_fail_memory(error);
+    return rows_for(router, texts, taken->route_count, taken->description_vectors, NULL, NULL,
+                    error);
+}
+
+static sr_status encode_routes(sr_router *router, snapshot *taken, sr_progress_fn *progress,
+                               void *user, sr_error *error) {
+    sr_str *texts = sri_alloc_array(taken->route_count, sizeof *texts);
+    sr_status code = texts == NULL ? sri_fail_memory(error)
+                                   : encode_names(router, taken, texts, progress, user, error);
+    if (code == SR_OK) code = encode_descriptions(router, taken, texts, error);
     sri_free(texts);
     return code;
 }
@@ -274,7 +312,7 @@ static int report_joined(void *user, uint64_t done, uint64_t total) {
 sr_status sri_snapshot_encode(sr_router *router, snapshot *taken, sr_progress_fn *progress,
                               void *user, sr_error *error) {
     joined both = {progress, user, 0, taken->route_count + taken->labelled_count};
-    sr_status code = encode_names(router, taken, report_joined, &both, error);
+    sr_status code = encode_routes(router, taken, report_joined, &both, error);
     if (code != SR_OK || taken->labelled_count == 0) return code;
     size_t floats;
     both.before = taken->route_count;

@@ -4,7 +4,7 @@
  * Texts are encoded without any lock. Judging (judge.c) and copying what decisions show into the result's arena happen
  * under the shared lock. Both are done in rounds: a round takes the lock, lets the fast path answer what it can, and,
  * if it has the vectors of all other texts, answers them and is the last; otherwise it leaves the lock and encodes what is
- * missing. When table or fit have changed in between, the fast path answers anew. So one call sees one state of the
+ * missing. When table or fit have changed in between, texts are read and the fast path answers anew. So one call sees one state of the
  * table, and a route that is removed while it encodes is not in its answer.
  *
  * Judging goes by SOME texts at a time, so that memory does not grow with texts times candidates.
@@ -33,10 +33,10 @@ typedef struct decide_call {
     sr_router *router;
     sr_decisions *result;
     size_t candidates; /* per decision */
-    bool no_reject;
+    bool no_reject, as_is;
     sr_path path;
     size_t *asked; /* places of the texts that are not blank */
-    sr_str *texts; /* those texts */
+    sr_str *texts; /* those texts, as they are read in this state */
     size_t count;
     uint8_t *settled; /* of each: answered by the fast path in this state */
     size_t *rows;     /* of each: its row in `vectors`, or NO_ROW */
@@ -250,7 +250,31 @@ static void answer_empty(decide_call *call) {
         answer_nothing(&call->result->items[call->asked[i]], SR_REASON_EMPTY_TABLE, call->revision);
 }
 
-/* Brings the fast path's answers to the state at hand. */
+/* Settles how each text is read in this state: misspelt words are mended while the fit knows all routes. */
+static bool read_texts(decide_call *call) {
+    const live_fit *fitted = call->router->fitted;
+    bool mends = fitted != NULL && fitted->fit != NULL && fitted->pending == 0 && !call->as_is;
+    sri_buffer buffer = {0};
+    bool enough = true;
+    for (size_t i = 0; i < call->count && enough; i++) {
+        sr_decision *decision = &call->result->items[call->asked[i]];
+        sr_str read = decision->text;
+        bool mended = false;
+        buffer.len = 0;
+        if (mends) enough = sri_fit_mend(fitted->fit, read, &buffer, &mended);
+        if (mended) {
+            read = sri_arena_copy(&call->result->arena, (sr_str){buffer.data, buffer.len});
+            enough = read.data != NULL;
+        }
+        if (!sri_str_equal(read, call->texts[i])) call->rows[i] = NO_ROW; /* encoded otherwise */
+        call->texts[i] = read;
+        decision->read_as = mended ? read : (sr_str){0};
+    }
+    sri_buffer_free(&buffer);
+    return enough;
+}
+
+/* Brings readings and the fast path's answers to the state at hand. */
 static sr_status look(decide_call *call, bool first, sr_error *error) {
     const sr_router *router = call->router;
     uint64_t revision = router->table->state.revision;
@@ -260,6 +284,7 @@ static sr_status look(decide_call *call, bool first, sr_error *error) {
     call->fit = fit;
     for (size_t i = 0; i < call->result->count; i++) call->result->items[i].revision = revision;
     memset(call->settled, 0, call->count);
+    if (!read_texts(call)) return sri_fail_memory(error);
     if (fast_allowed(call)) return answer_fast(call) ? SR_OK : sri_fail_memory(error);
     if (call->path != SR_PATH_FAST) return SR_OK;
     return sri_fail(error, SR_ERR_UNSUPPORTED, "path",
@@ -366,8 +391,10 @@ sr_status sr_decide(sr_router *router, const sr_str *texts, size_t n,
     if (code == SR_OK) code = check_texts(texts, n, error);
     if (code == SR_OK) code = sri_router_look(router, error);
     if (code != SR_OK) return code;
-    decide_call call = {
-        .router = router, .no_reject = options.no_reject != 0, .path = options.path};
+    decide_call call = {.router = router,
+                        .no_reject = options.no_reject != 0,
+                        .as_is = options.as_is != 0,
+                        .path = options.path};
     call.candidates = options.top_k == 0  ? DEFAULT_CANDIDATES
                       : options.top_k < 0 ? 0
                                           : (size_t)options.top_k;
