@@ -8,7 +8,7 @@
 
 typedef void sri_work_fn(void *argument);
 
-/* CPU seconds of one call of `run` on this thread: the least of at least 3 calls, some 30 ms in all. */
+/* Seconds of one call of `run` on this thread: the least of at least 3 calls, some 30 ms in all. */
 double sri_least_seconds(sri_work_fn *run, void *argument);
 
 /* Multiplications and additions a second of one core with the int8 or fp32 instruction of a level that this
