@@ -99,6 +99,13 @@ SRI_INLINE void finish(const int32_t *sums, const panel_head *head, float row_sc
     }
 }
 
+/* Fetches the lines of y [rows, columns], rows n floats apart, that a tile will write when it has its
+ * sums: stores that find their lines there do not hold up the next tile. */
+static void fetch_tile(const float *y, size_t rows, size_t columns, size_t n) {
+    for (size_t r = 0; r < rows; r++, y += n)
+        for (size_t i = 0; i < columns; i += 16) _mm_prefetch(y + i, _MM_HINT_T0);
+}
+
 /* Rows [row, row + rows) by one panel, of whose channels the first `columns` are real. */
 static void multiply(const sri_quantized *x, size_t row, size_t rows, const panel_head *head,
                      size_t ahead, size_t k, size_t columns, float *y, size_t n) {
@@ -107,6 +114,7 @@ static void multiply(const sri_quantized *x, size_t row, size_t rows, const pane
     int16_t wide[TILE_ROWS * STEP];
     int32_t sums[TILE_ROWS * PANEL];
     memset(sums, 0, rows * PANEL * sizeof *sums);
+    fetch_tile(y, rows, SRI_MIN(columns, (size_t)PANEL), n);
     for (size_t start = 0; start < k; start += STEP) {
         size_t count = SRI_MIN(k - start, (size_t)STEP);
         for (size_t r = 0; r < rows; r++)
