@@ -125,6 +125,12 @@ static void multiply(const sri_quantized *x, size_t row, size_t rows, const pane
         finish(sums + r * PANEL, head, x->scale[row + r], columns, y + r * n);
 }
 
+/* Fetches the activations of `rows` rows, which the next tile will want for the first time. */
+static void fetch_rows(const sri_quantized *x, size_t row, size_t rows) {
+    const uint8_t *q = x->q + row * x->stride;
+    for (size_t i = 0; i < rows * x->stride; i += 64) _mm_prefetch(q + i, _MM_HINT_T1);
+}
+
 /* Rows [start, start + m). */
 static void run_rows(const sri_quantized *x, size_t start, size_t m, const void *packed, size_t k,
                      const sri_product *product) {
@@ -137,6 +143,8 @@ static void run_rows(const sri_quantized *x, size_t start, size_t m, const void 
             size_t row = start + m * t / tiles, rows = start + m * (t + 1) / tiles - row;
             size_t ahead = tiles > 1 && t == tiles - 1 ? panel_size(k) : 0;
             float *y = product->y + row * n + j;
+            if (j == product->first)
+                fetch_rows(x, row + rows, SRI_MIN(start + m - row - rows, (size_t)TILE_ROWS));
             multiply(x, row, rows, head, ahead, k, columns, y, n);
             if (product->activation == SRI_GELU) sri_gelu_tile(y, rows, columns, n);
         }
