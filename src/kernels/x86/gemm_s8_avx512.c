@@ -4,13 +4,22 @@
  * As gemm_s8_avx2.c: bytes are widened to 16 bits and multiplied by vpmaddwd, activations less
  * their zero point beforehand. Panels of 64 output channels: scale, bias, then for every 2 inputs
  * the 2 bytes of each channel together; tiles of up to 6 rows by one panel, 24 of 32 registers
- * holding sums.
+ * holding sums. Activations are widened once for BLOCK panels: with three, their weights no longer
+ * stay in the first cache beside them.
  */
 #include "kernels/x86/math_avx512.h"
 
 #include <string.h>
 
-enum { PANEL = 64, GROUP = 2, TILE_ROWS = 6, ROWS = 192, STEP = 1024 };
+enum {
+    PANEL = 64,
+    GROUP = 2,
+    TILE_ROWS = 6,
+    ROWS = 192,
+    STEP = 1024,
+    BLOCK = 2,
+    WIDTH = BLOCK * PANEL
+};
 
 typedef struct panel_head {
     float scale[PANEL], bias[PANEL];
@@ -106,23 +115,32 @@ static void fetch_tile(const float *y, size_t rows, size_t columns, size_t n) {
         for (size_t i = 0; i < columns; i += 16) _mm_prefetch(y + i, _MM_HINT_T0);
 }
 
-/* Rows [row, row + rows) by one panel, of whose channels the first `columns` are real. */
-static void multiply(const sri_quantized *x, size_t row, size_t rows, const panel_head *head,
-                     size_t ahead, size_t k, size_t columns, float *y, size_t n) {
+/* Rows [row, row + rows) by the channels of up to BLOCK panels, `columns` of them real. */
+static void multiply(const sri_quantized *x, size_t row, size_t rows, const char *panels,
+                     size_t ahead, size_t k, size_t columns, sri_activation activation, float *y,
+                     size_t n) {
     static tile_fn *const tile[TILE_ROWS + 1] = {NULL,   tile_1, tile_2, tile_3,
                                                  tile_4, tile_5, tile_6};
     int16_t wide[TILE_ROWS * STEP];
-    int32_t sums[TILE_ROWS * PANEL];
-    memset(sums, 0, rows * PANEL * sizeof *sums);
-    fetch_tile(y, rows, SRI_MIN(columns, (size_t)PANEL), n);
+    int32_t sums[BLOCK][TILE_ROWS * PANEL];
+    for (size_t p = 0; p * PANEL < columns; p++) memset(sums[p], 0, rows * PANEL * sizeof **sums);
     for (size_t start = 0; start < k; start += STEP) {
         size_t count = SRI_MIN(k - start, (size_t)STEP);
         for (size_t r = 0; r < rows; r++)
             widen(x->q + (row + r) * x->stride + start, count, x->zero[row + r], wide + r * STEP);
-        tile[rows](wide, (const int8_t *)(head + 1) + start * PANEL, ahead, count, sums);
+        for (size_t p = 0; p * PANEL < columns; p++) {
+            const char *w = panels + p * panel_size(k) + sizeof(panel_head) + start * PANEL;
+            fetch_tile(y + p * PANEL, rows, SRI_MIN(columns - p * PANEL, (size_t)PANEL), n);
+            tile[rows](wide, (const int8_t *)w, ahead, count, sums[p]);
+        }
     }
-    for (size_t r = 0; r < rows; r++)
-        finish(sums + r * PANEL, head, x->scale[row + r], columns, y + r * n);
+    for (size_t p = 0; p * PANEL < columns; p++) {
+        const panel_head *head = (const panel_head *)(panels + p * panel_size(k));
+        for (size_t r = 0; r < rows; r++)
+            finish(sums[p] + r * PANEL, head, x->scale[row + r], columns - p * PANEL,
+                   y + r * n + p * PANEL);
+    }
+    if (activation == SRI_GELU) sri_gelu_tile(y, rows, columns, n);
 }
 
 /* Fetches the activations of `rows` rows, which the next tile will want for the first time. */
@@ -135,20 +153,16 @@ static void fetch_rows(const sri_quantized *x, size_t row, size_t rows) {
 static void run_rows(const sri_quantized *x, size_t start, size_t m, const void *packed, size_t k,
                      const sri_product *product) {
     size_t n = product->n, tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
-    for (size_t j = product->first; j < product->last; j += PANEL) {
-        const panel_head *head =
-            (const panel_head *)((const char *)packed + j / PANEL * panel_size(k));
-        size_t columns = SRI_MIN(product->last - j, (size_t)PANEL);
+    for (size_t j = product->first; j < product->last; j += WIDTH)
         for (size_t t = 0; t < tiles; t++) {
             size_t row = start + m * t / tiles, rows = start + m * (t + 1) / tiles - row;
-            size_t ahead = tiles > 1 && t == tiles - 1 ? panel_size(k) : 0;
-            float *y = product->y + row * n + j;
+            size_t ahead = tiles > 1 && t == tiles - 1 ? BLOCK * panel_size(k) : 0;
             if (j == product->first)
                 fetch_rows(x, row + rows, SRI_MIN(start + m - row - rows, (size_t)TILE_ROWS));
-            multiply(x, row, rows, head, ahead, k, columns, y, n);
-            if (product->activation == SRI_GELU) sri_gelu_tile(y, rows, columns, n);
+            multiply(x, row, rows, (const char *)packed + j / PANEL * panel_size(k), ahead, k,
+                     SRI_MIN(product->last - j, (size_t)WIDTH), product->activation,
+                     product->y + row * n + j, n);
         }
-    }
 }
 
 /* Rows go by as many as the second cache holds beside the weights. */
