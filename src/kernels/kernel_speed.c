@@ -1,13 +1,14 @@
 /*
  * kernel_speed.c - how fast the products run, and what a core could do at best.
  *
- * The least time of a product is its multiplications at the instruction peak, or its packed weights at
- * the rate at which memory of their size is read, whichever is longer. The peak is measured with a
- * loop of independent instructions, those that a product at that level cannot do without. Weights of
- * LAYERS matrices take turns, as a model's layers do, and the rate is that of reading all of them. Times
- * are the least of several rounds, so that a loaded machine disturbs them little: by the clock where a
- * round is brief, since some are then left alone, else CPU time of this thread. CPU time of brief rounds
- * was at times too short in a virtual machine, which may deduct late what its host took: by a third.
+ * The least time of a product is its multiplications at the instruction peak, or its packed weights
+ * at the rate at which memory of their size is read, whichever is longer. The peak is measured with
+ * a loop of independent instructions, those that a product at that level cannot do without. Weights
+ * of LAYERS matrices take turns, as a model's layers do, and the rate is that of reading all of
+ * them. Times are the least of several rounds, so that a loaded machine disturbs them little: by
+ * the clock where a round is brief, since some are then left alone, else CPU time of this thread.
+ * CPU time of brief rounds was at times too short in a virtual machine, which may deduct late what
+ * its host took: by a third.
  */
 #include "kernels/kernel_speed.h"
 

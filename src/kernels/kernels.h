@@ -32,8 +32,9 @@ static inline size_t sri_round_up(size_t value, size_t step) {
 
 typedef enum sri_activation { SRI_LINEAR, SRI_GELU } sri_activation;
 
-/* Which part of y [m, n] a product computes: columns first to last - 1. Both are multiples of SRI_N_STEP, or
- * n: so a product can be shared out among threads. Each column is the same however it is cut. */
+/* Which part of y [m, n] a product computes: columns first to last - 1. Both are multiples of
+ * SRI_N_STEP, or n: so a product can be shared out among threads. Each column is the same however
+ * it is cut. */
 typedef struct sri_product {
     float *y;
     size_t n, first, last;

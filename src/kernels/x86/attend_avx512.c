@@ -9,8 +9,8 @@
 
 enum { ROWS = SRI_ATTEND_ROWS };
 
-/* out[d * stride + j] = rows[j][d] for 16 rows of 16: pairs, fours, then quarters of registers change
- * places. */
+/* out[d * stride + j] = rows[j][d] for 16 rows of 16: pairs, fours, then quarters of registers
+ * change places. */
 SRI_INLINE void transpose16(const __m512 rows[16], float *out, size_t stride) {
     __m512 a[16], b[16];
 #pragma GCC unroll 8

@@ -67,7 +67,8 @@ SRI_INLINE void store(__m256 low, __m256 high, const float *panel, size_t column
 #define PANELS_4(part, rows) PANELS_2(part, rows) part(2, rows) part(3, rows)
 
 /* tile_RxP: R rows of x by P panels, of whose columns the first `columns` are real. With 4 rows and
- * more, multiplications take longer than weights to arrive: the next panel's are fetched meanwhile. */
+ * more, multiplications take longer than weights to arrive: the next panel's are fetched
+ * meanwhile. */
 typedef void tile_fn(const float *x, const float *panel, size_t k, size_t columns, float *y,
                      size_t n);
 #define DEFINE_TILE(rows, panels)                                                                  \

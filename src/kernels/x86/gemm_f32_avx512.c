@@ -46,8 +46,9 @@ static void pack(const sri_weights_f32 *weights, void *packed) {
 #define ROWS_5(each) ROWS_4(each) each(4)
 #define ROWS_6(each) ROWS_5(each) each(5)
 
-/* tile_R: R rows of x by one panel, of whose columns the first `columns` are real. With 4 rows and more,
- * multiplications take longer than weights to arrive: the next panel's are fetched meanwhile. */
+/* tile_R: R rows of x by one panel, of whose columns the first `columns` are real. With 4 rows and
+ * more, multiplications take longer than weights to arrive: the next panel's are fetched
+ * meanwhile. */
 typedef void tile_fn(const float *x, const float *panel, size_t k, size_t columns, float *y,
                      size_t n);
 #define DEFINE_TILE(count)                                                                         \

@@ -10,8 +10,9 @@
  * for BLOCK panels. Sums go through memory, where the last step turns them into values.
  *
  * Rejected, each exact: activations split into halves of 4 bits (two vpmaddubsw and two additions,
- * and twice the sums); into 7 bits and 1 (five instructions); |a| with the sign moved to the weights
- * (vpsignb, vpmaddubsw, vpmaddwd, vpaddd). None takes fewer multiplications for 32 products.
+ * and twice the sums); into 7 bits and 1 (five instructions); |a| with the sign moved to the
+ * weights (vpsignb, vpmaddubsw, vpmaddwd, vpaddd). None takes fewer multiplications for 32
+ * products.
  */
 #include "kernels/x86/math_avx2.h"
 

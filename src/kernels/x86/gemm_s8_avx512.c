@@ -108,8 +108,8 @@ SRI_INLINE void finish(const int32_t *sums, const panel_head *head, float row_sc
     }
 }
 
-/* Fetches the lines of y [rows, columns], rows n floats apart, that a tile will write when it has its
- * sums: stores that find their lines there do not hold up the next tile. */
+/* Fetches the lines of y [rows, columns], rows n floats apart, that a tile will write when it has
+ * its sums: stores that find their lines there do not hold up the next tile. */
 static void fetch_tile(const float *y, size_t rows, size_t columns, size_t n) {
     for (size_t r = 0; r < rows; r++, y += n)
         for (size_t i = 0; i < columns; i += 16) _mm_prefetch(y + i, _MM_HINT_T0);

@@ -9,9 +9,10 @@
  * split evenly over tiles: 13 are 5 + 4 + 4 rather than 6 + 6 + 1, since a tile of one row waits
  * for its own sums.
  * A single text's weights come from the last-level cache or memory; the first two tiles of a panel
- * fetch the next panel, a half each, while they multiply, a single tile what it wants next. A long panel does not stay in the first
- * cache until the second tile comes; tiles of six rows are slow enough for the second cache, smaller
- * ones go over DEPTH inputs of it at a time, their sums waiting in memory.
+ * fetch the next panel, a half each, while they multiply, a single tile what it wants next. A long
+ * panel does not stay in the first cache until the second tile comes; tiles of six rows are slow
+ * enough for the second cache, smaller ones go over DEPTH inputs of it at a time, their sums
+ * waiting in memory.
  */
 #include "kernels/x86/math_avx512.h"
 
@@ -90,9 +91,9 @@ SRI_INLINE __m512i broadcast4(const uint8_t *q) {
 #define ROWS_6(each) ROWS_5(each) each(5)
 
 /* tile_R: rows [row, row + R) by one panel, of whose columns the first `columns` are real. With
- * `ahead` not NULL: weights of the next panel, of which two lines are fetched at each step. A tile that
- * is `alone` fetches its own weights, AHEAD bytes before they are wanted: the CPU does that by itself,
- * but stops at the end of each page. */
+ * `ahead` not NULL: weights of the next panel, of which two lines are fetched at each step. A tile
+ * that is `alone` fetches its own weights, AHEAD bytes before they are wanted: the CPU does that by
+ * itself, but stops at the end of each page. */
 typedef void tile_fn(const sri_quantized *x, size_t row, const panel_head *head, size_t k,
                      size_t columns, float *y, size_t n, const char *ahead, bool alone);
 #define STEP(count, begin, end, fetch)                                                             \
@@ -149,8 +150,8 @@ DEFINE_PART(4)
 DEFINE_PART(5)
 DEFINE_PART(6)
 
-/* Rows [first, first + m), in at most FEW_TILES tiles of 3 rows and more, by one panel, DEPTH inputs at
- * a time. */
+/* Rows [first, first + m), in at most FEW_TILES tiles of 3 rows and more, by one panel, DEPTH
+ * inputs at a time. */
 static void run_parts(const sri_quantized *x, size_t first, size_t m, size_t tiles,
                       const panel_head *head, size_t k, size_t columns, float *y, size_t n) {
     static part_fn *const part[TILE_ROWS + 1] = {NULL, NULL, NULL, part_3, part_4, part_5, part_6};

@@ -16,8 +16,8 @@ SRI_INLINE __mmask16 sri_mask16(size_t count) {
     return count >= 16 ? (__mmask16)0xFFFF : (__mmask16)((1u << count) - 1);
 }
 
-/* The first 16 of `left` floats, zeros where there are fewer; and their storing. With a branch, since
- * what a masked store has written cannot be loaded again until it has left for the cache. */
+/* The first 16 of `left` floats, zeros where there are fewer; and their storing. With a branch,
+ * since what a masked store has written cannot be loaded again until it has left for the cache. */
 SRI_INLINE __m512 sri_load16(const float *x, size_t left) {
     return left >= 16 ? _mm512_loadu_ps(x) : _mm512_maskz_loadu_ps(sri_mask16(left), x);
 }
