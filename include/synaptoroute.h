@@ -600,7 +600,7 @@ typedef struct sr_decision {
     size_t candidate_count;
     int fitted; /* 1: trained heads decided; 0: the nearest neighbour */
     /* The text that was decided, where it was not `text` itself; length 0 otherwise. A fit reads a
-     * word of four ASCII letters or more that neither the table nor the fast model's vocabulary has
+     * word of five ASCII letters or more that neither the table nor the fast model's vocabulary has
      * as the table's own word, where one is a single edit away: a letter missing, added, replaced, or
      * two swapped. Nothing is mended while routes are pending. */
     sr_str read_as;

@@ -52,7 +52,8 @@ static size_t list_fold(making *m, unsigned fold) {
     return count;
 }
 
-static size_t list_labelled(making *m) {
+/* Strangers and labelled texts: what the heads of all utterances have not seen. */
+static size_t list_others(making *m) {
     size_t count = 0;
     for (size_t i = m->samples.named; i < m->samples.n; i++) m->wanted[count++] = (uint32_t)i;
     return count;
@@ -64,7 +65,7 @@ static sr_status open_held(making *m, sr_error *error) {
     size_t held = 0;
     while (m->folds < SRI_FIT_FOLDS && held < ENOUGH_HELD) held += list_fold(m, m->folds++);
     m->progress.total = m->folds + 2;
-    return sri_held_open(m->samples.classes, held + list_labelled(m), &m->held, error);
+    return sri_held_open(m->samples.classes, held + list_others(m), &m->held, error);
 }
 
 /* Trains without `fold` and keeps what is said of it. */
@@ -121,14 +122,14 @@ static sr_status finish(making *m, sri_fit *fit, sri_fit_findings *findings, sr_
     sr_status code =
         sri_trainer_fit(&m->trainer, SRI_FIT_NO_FOLD, &m->last, &m->progress, &heads, error);
     if (code != SR_OK) return code;
-    size_t count = list_labelled(m);
+    size_t count = list_others(m);
     code = sri_held_add(&m->held, &m->trainer, &heads, SRI_FIT_NO_FOLD, m->wanted, count, error);
     if (code == SR_OK) code = advance(&m->progress, error);
     if (code == SR_OK)
         code =
             sri_tune(m->table, &m->samples, &m->held, &fit->knobs, findings, &fit->trials, error);
     if (code == SR_OK) {
-        fit->trial_count = m->held.n;
+        fit->trial_count = m->held.n - sri_fit_strangers();
         code = keep(m, &heads, fit, error);
     }
     sri_heads_free(&heads);

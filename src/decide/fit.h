@@ -39,6 +39,7 @@ typedef struct sri_fit_table {
     const float *name_vectors; /* route_count x dimension: names as texts (sri_fit_name_text) */
     const float
         *description_vectors; /* likewise; rows of routes without one are not read; NULL: none */
+    const float *stranger_vectors; /* sri_fit_strangers() x dimension */
     sri_fit_texts
         utterances; /* in ascending order of their adding; of no route: out-of-scope examples */
     sri_fit_texts labelled; /* more texts, for calibration and thresholds only; may be empty */
@@ -49,6 +50,10 @@ typedef struct sri_fit_table {
     sr_progress_fn *progress;
     void *progress_user;
 } sri_fit_table;
+
+/* Texts that belong to hardly any table: they show how far off such texts are from this one. */
+size_t sri_fit_strangers(void);
+sr_str sri_fit_stranger(size_t i);
 
 /* What the fit found out about itself on held-out folds; shares from 0 to 1, NaN where there is nothing to
  * measure. */

@@ -34,13 +34,14 @@ typedef struct sri_progress {
 #define SRI_FIT_FOLDS 5
 
 /* All texts that a fit looks at, in this order: the table's utterances and out-of-scope examples, a name for
- * each route, the descriptions of those that have one, labelled texts. */
+ * each route, the descriptions of those that have one, strangers, labelled texts. */
 typedef struct sri_samples {
     size_t routes, dimension;
     size_t classes; /* of heads: the routes, and one more with enough out-of-scope examples */
     size_t fast_dimension; /* 0: no static encoder */
     size_t table;          /* the table's own are those below this */
     size_t named;          /* names and descriptions are those from `table` to below this */
+    size_t known;          /* strangers are those from `named` to below this */
     size_t n;
     sr_str *texts;       /* [n] */
     uint32_t *targets;   /* [n] a route or SRI_FIT_OUT_OF_SCOPE */

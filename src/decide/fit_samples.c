@@ -76,7 +76,8 @@ static bool allocate(const sri_fit_table *table, sri_samples *s) {
     size_t floats, fast_floats, more = table->route_count;
     for (size_t r = 0; r < table->route_count; r++) more += described(table, r);
     if (!sri_size_add(table->utterances.count, more, &s->named) ||
-        !sri_size_add(s->named, table->labelled.count, &s->n) ||
+        !sri_size_add(s->named, sri_fit_strangers(), &s->known) ||
+        !sri_size_add(s->known, table->labelled.count, &s->n) ||
         !sri_size_mul(s->n, s->dimension, &floats) ||
         !sri_size_mul(s->n, s->fast_dimension, &fast_floats))
         return false;
@@ -98,10 +99,10 @@ static void copy_texts(sri_samples *s, size_t at, const sri_fit_texts *from) {
            from->count * s->dimension * sizeof(float));
 }
 
-static void copy_one(sri_samples *s, size_t at, sr_str text, size_t route, const float *vectors) {
+static void copy_one(sri_samples *s, size_t at, sr_str text, size_t row, const float *vectors) {
     s->texts[at] = text;
-    s->targets[at] = (uint32_t)route;
-    memcpy(s->vectors + at * s->dimension, vectors + route * s->dimension,
+    s->targets[at] = (uint32_t)row;
+    memcpy(s->vectors + at * s->dimension, vectors + row * s->dimension,
            s->dimension * sizeof(float));
 }
 
@@ -124,6 +125,13 @@ static void copy_descriptions(sri_samples *s, const sri_fit_table *table) {
     for (size_t r = 0; r < s->routes; r++)
         if (described(table, r))
             copy_one(s, at++, table->routes[r].description, r, table->description_vectors);
+}
+
+static void copy_strangers(sri_samples *s, const sri_fit_table *table) {
+    for (size_t i = 0; i < sri_fit_strangers(); i++) {
+        copy_one(s, s->named + i, sri_fit_stranger(i), i, table->stranger_vectors);
+        s->targets[s->named + i] = SRI_FIT_OUT_OF_SCOPE;
+    }
 }
 
 /* Fewer out-of-scope examples than this say nothing about where strangers are. */
@@ -201,7 +209,8 @@ sr_status sri_samples_open(const sri_fit_table *table, sri_samples *s, sr_error 
     sr_status code = allocate(table, s) ? SR_OK : sri_fail_memory(error);
     if (code == SR_OK) {
         copy_texts(s, 0, &table->utterances);
-        copy_texts(s, s->named, &table->labelled);
+        copy_texts(s, s->known, &table->labelled);
+        copy_strangers(s, table);
         copy_descriptions(s, table);
         count_routes(s);
         if (!copy_names(s, table) || !deal_folds(s)) code = sri_fail_memory(error);

@@ -17,6 +17,11 @@
 
 #include "decide/fit_int.h"
 
+/* How far off strangers are, in deviations: from here on the scale is right, and no nearer than this is believed. */
+#define FAR_STRANGER     4.2
+#define NEAREST_STRANGER 1.5
+#define BOUNDARY         2.5 /* where sri_knobs_prior has it */
+
 #define PRIOR_TEXTS 30.0 /* that usual weights are worth */
 #define SCALE_TEXTS 20.0 /* the same for usual deviations */
 
@@ -58,7 +63,12 @@ static uint32_t target_of(const tuning *t, size_t i) {
     return t->samples->targets[t->held->samples[i]];
 }
 
-static bool labelled(const tuning *t, size_t i) { return t->held->samples[i] >= t->samples->named; }
+static bool labelled(const tuning *t, size_t i) { return t->held->samples[i] >= t->samples->known; }
+
+/* One of the texts that belong to hardly any table; nothing but the scale is told by them. */
+static bool strange(const tuning *t, size_t i) {
+    return t->held->samples[i] >= t->samples->named && !labelled(t, i);
+}
 
 static bool open_tuning(tuning *t) {
     size_t n = t->held->n, routes = t->samples->routes;
@@ -76,6 +86,7 @@ static bool open_tuning(tuning *t) {
         return false;
     for (size_t i = 0; i < n; i++) {
         uint32_t target = target_of(t, i);
+        if (strange(t, i)) continue;
         if (target == SRI_FIT_OUT_OF_SCOPE) {
             t->outside[t->outside_count++] = (uint32_t)i;
             continue;
@@ -234,7 +245,7 @@ static bool learn_oos(tuning *t) {
     measure_oos(t);
     bool enough = open_scope(t->held->n, 1 + SRI_SCOPE_FEATURES, &s);
     for (size_t i = 0; i < t->held->n && enough; i++) {
-        if (labelled(t, i)) continue;
+        if (labelled(t, i) || strange(t, i)) continue;
         double *x = add_scope(&s, target_of(t, i) != SRI_FIT_OUT_OF_SCOPE);
         x[0] = t->slow[i].score;
         for (int f = 0; f < SRI_SCOPE_FEATURES; f++)
@@ -275,11 +286,45 @@ static bool learn_labelled(tuning *t, const sri_reading *readings, sri_logit *mo
     return enough;
 }
 
+static int ascending(const void *left, const void *right) {
+    double a = *(const double *)left, b = *(const double *)right;
+    return a < b ? -1 : a > b;
+}
+
+/* Where strangers stand on the scale: the median score of texts that belong to hardly any table. */
+static bool median_stranger(const tuning *t, const sri_reading *readings, double *median) {
+    double *scores = sri_alloc_array(t->held->n, sizeof *scores);
+    if (scores == NULL) return false;
+    size_t n = 0;
+    for (size_t i = 0; i < t->held->n; i++)
+        if (strange(t, i)) scores[n++] = readings[i].score;
+    qsort(scores, n, sizeof *scores, ascending);
+    *median = n == 0 ? -INFINITY : scores[n / 2];
+    sri_free(scores);
+    return true;
+}
+
+/* The boundary lies at 2.5 deviations below the table's own texts, where the table is so dense that strangers are
+ * well beyond it. In a small table of varied utterances they are not: there the scale is stretched until the boundary
+ * is at six tenths of the way to them, or, when they are very near, at half. */
+static bool stretch(const tuning *t, const sri_reading *readings, sri_scale *scale) {
+    double median;
+    if (!median_stranger(t, readings, &median)) return false;
+    double away = SRI_MAX(-median, NEAREST_STRANGER);
+    if (away >= FAR_STRANGER) return true;
+    double far = (away - NEAREST_STRANGER) / (FAR_STRANGER - NEAREST_STRANGER);
+    scale->sum_deviation *= away * (0.5 + (BOUNDARY / FAR_STRANGER - 0.5) * far) / BOUNDARY;
+    return true;
+}
+
 static bool tell_scope(tuning *t) {
     t->knobs->has_oos = t->samples->classes > t->samples->routes;
     read_all(t);
     measure_scale(t, t->slow, usual_slow, &t->knobs->slow_scope);
     measure_scale(t, t->fast, usual_fast, &t->knobs->fast_scope);
+    read_all(t);
+    if (!stretch(t, t->slow, &t->knobs->slow_scope) || !stretch(t, t->fast, &t->knobs->fast_scope))
+        return false;
     read_all(t);
     if (t->knobs->has_oos != 0 && !learn_oos(t)) return false;
     read_all(t);
@@ -465,6 +510,7 @@ static double auroc(const tuning *t) {
 static double calibration_error(const tuning *t) {
     double count[BINS] = {0}, right[BINS] = {0}, sum[BINS] = {0}, error = 0;
     for (size_t i = 0; i < t->held->n; i++) {
+        if (strange(t, i)) continue;
         double confidence = confidence_of(t, i);
         int bin = SRI_MIN((int)(confidence * BINS), BINS - 1);
         count[bin]++;
@@ -472,13 +518,15 @@ static double calibration_error(const tuning *t) {
         right[bin] += t->slow[i].best == target_of(t, i);
     }
     for (int b = 0; b < BINS; b++) error += fabs(sum[b] - right[b]);
-    return share(error, (double)t->held->n);
+    return share(error, (double)(t->inside_count + t->outside_count));
 }
 
 static void count_accepted(const tuning *t, sri_fit_findings *f) {
     double accepted = 0, right = 0, strangers = 0;
     for (size_t i = 0; i < t->held->n; i++) {
-        if (confidence_of(t, i) < sri_auto_threshold(t->knobs, t->slow[i].in_scope)) continue;
+        if (strange(t, i) ||
+            confidence_of(t, i) < sri_auto_threshold(t->knobs, t->slow[i].in_scope))
+            continue;
         accepted++;
         right += t->slow[i].best == target_of(t, i);
         strangers += target_of(t, i) == SRI_FIT_OUT_OF_SCOPE;
@@ -490,9 +538,12 @@ static void count_accepted(const tuning *t, sri_fit_findings *f) {
 static bool copy_trials(const tuning *t, sri_fit_trial **trials) {
     *trials = sri_alloc_array(t->held->n, sizeof **trials);
     if (*trials == NULL) return false;
-    for (size_t i = 0; i < t->held->n; i++)
-        (*trials)[i] = (sri_fit_trial){target_of(t, i), t->slow[i].best, (float)confidence_of(t, i),
-                                       (float)t->slow[i].features[1]};
+    size_t n = 0;
+    for (size_t i = 0; i < t->held->n; i++) {
+        if (strange(t, i)) continue;
+        (*trials)[n++] = (sri_fit_trial){target_of(t, i), t->slow[i].best,
+                                         (float)confidence_of(t, i), (float)t->slow[i].features[1]};
+    }
     return true;
 }
 
@@ -504,7 +555,7 @@ static void find_out(const tuning *t, sri_fit_findings *f) {
     count_accepted(t, f);
     f->oos = t->samples->oos;
     f->utterances = t->samples->table - t->samples->oos;
-    f->labelled = t->samples->n - t->samples->named;
+    f->labelled = t->samples->n - t->samples->known;
 }
 
 sr_status sri_tune(const sri_fit_table *table, const sri_samples *samples, const sri_held *held,

@@ -7,7 +7,7 @@
 #include "base/base.h"
 
 /* Shorter words have too many neighbours; longer ones are no words. */
-#define SRI_SPELLER_MIN 4u
+#define SRI_SPELLER_MIN 5u
 #define SRI_SPELLER_MAX 32u
 
 /* Of a text, this many bytes are looked at. */

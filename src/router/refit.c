@@ -106,6 +106,7 @@ static sr_status learn(refit *call, sri_pool *pool, sr_error *error) {
         .routes = from->routes,
         .name_vectors = from->name_vectors,
         .description_vectors = from->description_vectors,
+        .stranger_vectors = from->stranger_vectors,
         .utterances = {from->count, from->texts, from->places, from->vectors},
         .labelled = {from->labelled_count, from->labelled, from->labels, from->labelled_vectors},
         .fast = call->router->fast,

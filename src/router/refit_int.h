@@ -22,6 +22,7 @@ typedef struct snapshot {
     float *vectors; /* count x dimension */
     size_t count;
     float *name_vectors; /* route_count x dimension */
+    float *stranger_vectors;    /* of sri_fit_stranger() */
     float *description_vectors; /* the same; NULL when no route has one */
     sr_str *labelled;
     uint32_t *labels;

@@ -17,6 +17,7 @@ void sri_snapshot_free(snapshot *taken) {
     sri_free(taken->vectors);
     sri_free(taken->name_vectors);
     sri_free(taken->description_vectors);
+    sri_free(taken->stranger_vectors);
     sri_free(taken->labelled_vectors);
     *taken = (snapshot){0};
 }
@@ -285,12 +286,26 @@ static sr_status encode_descriptions(sr_router *router, snapshot *taken, sr_str 
                     error);
 }
 
+static sr_status encode_strangers(sr_router *router, snapshot *taken, sr_error *error) {
+    size_t count = sri_fit_strangers();
+    sr_str *texts = sri_alloc_array(count, sizeof *texts);
+    taken->stranger_vectors = make_rows(router, count);
+    sr_status code = SR_OK;
+    if (texts == NULL || taken->stranger_vectors == NULL) code = sri_fail_memory(error);
+    for (size_t i = 0; i < count && code == SR_OK; i++) texts[i] = sri_fit_stranger(i);
+    if (code == SR_OK)
+        code = rows_for(router, texts, count, taken->stranger_vectors, NULL, NULL, error);
+    sri_free(texts);
+    return code;
+}
+
 static sr_status encode_routes(sr_router *router, snapshot *taken, sr_progress_fn *progress,
                                void *user, sr_error *error) {
     sr_str *texts = sri_alloc_array(taken->route_count, sizeof *texts);
     sr_status code = texts == NULL ? sri_fail_memory(error)
                                    : encode_names(router, taken, texts, progress, user, error);
     if (code == SR_OK) code = encode_descriptions(router, taken, texts, error);
+    if (code == SR_OK) code = encode_strangers(router, taken, error);
     sri_free(texts);
     return code;
 }

@@ -145,7 +145,7 @@ typedef struct bench {
     sr_encoder *encoder, *fast;
     size_t routes;
     sri_fit_route route[THEMES + 1];
-    texts utterances, labelled, names;
+    texts utterances, labelled, names, far;
     sri_fit_table table; /* targets and progress are set here */
 } bench;
 
@@ -179,6 +179,7 @@ static inline void close_bench(bench *b) {
     free_texts(&b->utterances);
     free_texts(&b->labelled);
     free_texts(&b->names);
+    free_texts(&b->far);
 }
 
 static inline sri_fit_texts lend(const texts *t) {
@@ -195,6 +196,10 @@ static inline void ready_bench(bench *b, sri_pool *pool) {
         sri_buffer_free(&name);
         b->route[r].count = 0;
     }
+    free_texts(&b->far);
+    for (size_t i = 0; i < sri_fit_strangers(); i++)
+        add_bytes(&b->far, sri_fit_stranger(i).data, sri_fit_stranger(i).len, NO_ROUTE);
+    encode_texts(&b->far, b->encoder);
     encode_texts(&b->names, b->encoder);
     encode_texts(&b->utterances, b->encoder);
     encode_texts(&b->labelled, b->encoder);
@@ -204,6 +209,7 @@ static inline void ready_bench(bench *b, sri_pool *pool) {
     b->table.route_count = b->routes;
     b->table.routes = b->route;
     b->table.name_vectors = b->names.vectors;
+    b->table.stranger_vectors = b->far.vectors;
     b->table.utterances = lend(&b->utterances);
     b->table.labelled = lend(&b->labelled);
     b->table.fast = b->fast;

@@ -68,7 +68,7 @@ static void one_edit_is_mended(void **state) {
 
 static void right_words_stay(void **state) {
     (void)state;
-    expect("transfer money to my card", NULL);
+    expect("transfer money to my cards", NULL);
     expect("TRANSFER Money", NULL);
     expect("an unrelated sentence about giraffes", NULL);
     expect("", NULL);
@@ -77,7 +77,7 @@ static void right_words_stay(void **state) {
 
 static void short_and_long_words_stay(void **state) {
     (void)state;
-    expect("crd", NULL); /* three letters */
+    expect("crds", NULL); /* four letters */
     expect("mi", NULL);
     char text[200];
     memset(text, 'a', sizeof text);
@@ -96,22 +96,23 @@ static void what_is_no_plain_word_stays(void **state) {
            "\xf0\x9f\x98\x80 transfer \xf0\x9f\x98\x80"); /* apart from the emoji by spaces */
 }
 
-/* "farm" stands twice in the table and "form" once: "frm" is too short, "foarm" one edit from both. */
+/* "store" stands twice in the table and "stone" once; "stoe" is too short, "stoxe" one edit from both. */
 static void the_most_frequent_wins(void **state) {
     (void)state;
-    expect("foarm", "farm");
+    expect("stoxe", "store");
+    expect("stoe", NULL);
 }
 
 static void words_that_the_model_knows_stay(void **state) {
     (void)state;
     sri_buffer out = {0};
     bool mended;
-    char word[] = "cart";
-    assert_true(sri_speller_mend(&speller, sr_str_of("my cart"), knows, word, &out, &mended));
+    char word[] = "carts";
+    assert_true(sri_speller_mend(&speller, sr_str_of("my carts"), knows, word, &out, &mended));
     assert_false(mended);
-    assert_true(sri_speller_mend(&speller, sr_str_of("my carf"), knows, word, &out, &mended));
+    assert_true(sri_speller_mend(&speller, sr_str_of("my carfs"), knows, word, &out, &mended));
     assert_true(mended);
-    assert_memory_equal(out.data, "my card", 7);
+    assert_memory_equal(out.data, "my cards", 8);
     sri_buffer_free(&out);
 }
 
@@ -141,10 +142,10 @@ static void it_can_be_rebuilt(void **state) {
     sri_buffer out = {0};
     bool mended;
     assert_true(
-        sri_speller_mend(&copy, sr_str_of("foarm exchnage"), knows_nothing, NULL, &out, &mended));
+        sri_speller_mend(&copy, sr_str_of("stoxe exchnage"), knows_nothing, NULL, &out, &mended));
     assert_true(mended);
-    assert_int_equal(out.len, strlen("farm exchange"));
-    assert_memory_equal(out.data, "farm exchange", out.len);
+    assert_int_equal(out.len, strlen("store exchange"));
+    assert_memory_equal(out.data, "store exchange", out.len);
     sri_buffer_free(&out);
     sri_speller_free(&copy);
 }
@@ -164,15 +165,15 @@ static bool rebuilds(uint32_t len, const char *letters, size_t letter_count) {
 
 static void damaged_words_are_refused(void **state) {
     (void)state;
-    assert_true(rebuilds(4, "card", 4));
-    assert_false(rebuilds(5, "card", 4));  /* beyond the letters */
-    assert_false(rebuilds(4, "cards", 5)); /* letters left over */
-    assert_false(rebuilds(4,
+    assert_true(rebuilds(5, "cards", 5));
+    assert_false(rebuilds(6, "cards", 5));  /* beyond the letters */
+    assert_false(rebuilds(5, "cardss", 6)); /* letters left over */
+    assert_false(rebuilds(5,
                           "c\xff"
-                          "rd",
-                          4));
-    assert_false(rebuilds(4, "CARD", 4));
-    assert_false(rebuilds(2, "ca", 2));
+                          "rds",
+                          5));
+    assert_false(rebuilds(5, "CARDS", 5));
+    assert_false(rebuilds(4, "card", 4));
     assert_false(rebuilds(0, "", 0));
 }
 
