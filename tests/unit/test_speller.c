@@ -6,9 +6,9 @@
 #include "decide/speller.h"
 
 static const char *const table[] = {
-    "block my Card",           "my card was declined", "transfer money to a friend",
-    "transfer my salary",      "transfer money",       "what's the exchange rate",
-    "exchange Money abroad",   "form a farm",          "a farm",
+    "block my Cards",          "my cards were declined", "transfer money to a friend",
+    "transfer my salary",      "transfer money",         "what's the exchange rate",
+    "exchange Money abroad",   "stone and store",        "a store",
     "over_drawn café au lait",
 };
 
