@@ -239,11 +239,12 @@ static void put_whole(sri_page *page, const matrix *made) {
     map drawn = {.id = "whole", .name = "Confusion matrix of all labels", .margin = 2};
     drawn.cell = fmax(900 / (double)side, 2.5);
     if (!choose_labels(page->eval, made, false, MAX_WHOLE, &drawn)) page->failed = true;
-    SRI_PAGE(page,
-             "<h3>The whole</h3>\n<p class=\"soft\">%s%zu labels in the same order; point at a cell "
-             "to see its routes.%s</p>\n",
-             drawn.side < made->order_count ? "The first " : "All ", drawn.side,
-             made->cell_count > MAX_CELLS ? " The most frequent 2,500 cells are drawn." : "");
+    SRI_PAGE(
+        page,
+        "<h3>The whole</h3>\n<p class=\"soft\">%s%zu labels in the same order; point at a cell "
+        "to see its routes.%s</p>\n",
+        drawn.side < made->order_count ? "The first " : "All ", drawn.side,
+        made->cell_count > MAX_CELLS ? " The most frequent 2,500 cells are drawn." : "");
     put_map(page, made, &drawn);
     free_map(&drawn);
 }

@@ -21,7 +21,7 @@ typedef struct snapshot {
     uint32_t *places;
     float *vectors; /* count x dimension */
     size_t count;
-    float *name_vectors; /* route_count x dimension */
+    float *name_vectors;        /* route_count x dimension */
     float *stranger_vectors;    /* of sri_fit_stranger() */
     float *description_vectors; /* the same; NULL when no route has one */
     sr_str *labelled;

@@ -1,11 +1,11 @@
 /*
- * attend_neon.c - attention of one head with NEON, in blocks of rows as attend_rows.h has it.
+ * attend_neon.c - attention of one head with NEON, in blocks of rows as attend_rows.inc has it.
  */
 #include "kernels/arm/math_neon.h"
 
 enum { ROWS = 4 };
 
-#include "kernels/attend_rows.h"
+#include "kernels/attend_rows.inc"
 
 /* 16 keys at a time. */
 static void score(const sri_attention *a, const float *const q[ROWS], const float *keys,

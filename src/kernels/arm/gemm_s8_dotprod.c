@@ -17,7 +17,7 @@ SRI_INLINE size_t place(size_t column, size_t i) { return i / 4 * 4 * PANEL + co
 
 #define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
 
-#include "kernels/panels_s8.h"
+#include "kernels/panels_s8.inc"
 
 SRI_INLINE int8x16_t less_128(uint8x16_t q) {
     return vreinterpretq_s8_u8(veorq_u8(q, vdupq_n_u8(128)));

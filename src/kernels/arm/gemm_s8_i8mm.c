@@ -18,7 +18,7 @@ SRI_INLINE size_t place(size_t column, size_t i) {
 
 #define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
 
-#include "kernels/panels_s8.h"
+#include "kernels/panels_s8.inc"
 
 /* 8 inputs of a row, or as many as there are. */
 SRI_INLINE uint8x8_t load8(const uint8_t *q, size_t count) {

@@ -22,7 +22,7 @@ SRI_INLINE size_t place(size_t column, size_t i) {
     (head)->sums[column] += (w);                                                                   \
     if ((w) == -128) (head)->has_lowest = 1;
 
-#include "kernels/panels_s8.h"
+#include "kernels/panels_s8.inc"
 
 /* Two neighbouring activations less 128, in every pair of bytes. */
 SRI_INLINE int8x16_t broadcast2(const uint8_t *q) {

@@ -1,11 +1,11 @@
 /*
- * attend_avx2.c - attention of one head with AVX2, in blocks of rows as attend_rows.h has it.
+ * attend_avx2.c - attention of one head with AVX2, in blocks of rows as attend_rows.inc has it.
  */
 #include "kernels/x86/math_avx2.h"
 
 enum { ROWS = 4 };
 
-#include "kernels/attend_rows.h"
+#include "kernels/attend_rows.inc"
 
 static void score(const sri_attention *a, const float *const q[ROWS], const float *keys,
                   size_t padded, float *scores) {

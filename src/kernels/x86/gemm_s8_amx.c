@@ -29,7 +29,7 @@ SRI_INLINE size_t place(size_t column, size_t i) {
 
 #define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
 
-#include "kernels/panels_s8.h"
+#include "kernels/panels_s8.inc"
 
 /* What `pointer` points to is in memory: GCC 12's intrinsics do not say what they read. */
 #define IN_MEMORY(pointer) __asm__ volatile("" ::"r"(pointer) : "memory")

@@ -29,7 +29,7 @@ SRI_INLINE size_t place(size_t column, size_t i) { return i / 2 * 2 * PANEL + co
 
 #define NOTE_WEIGHT(head, column, w) /* nothing: activations come less their zero point */
 
-#include "kernels/panels_s8.h"
+#include "kernels/panels_s8.inc"
 
 /* `count` bytes less `zero` to 16 bits; zeros up to the next multiple of 32. */
 static void widen(const uint8_t *q, size_t count, int32_t zero, int16_t *wide) {

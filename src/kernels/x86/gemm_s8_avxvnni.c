@@ -21,7 +21,7 @@ SRI_INLINE size_t place(size_t column, size_t i) { return i / 4 * 4 * PANEL + co
 
 #define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
 
-#include "kernels/panels_s8.h"
+#include "kernels/panels_s8.inc"
 
 SRI_INLINE __m256i load(const void *from) { return _mm256_loadu_si256(from); }
 

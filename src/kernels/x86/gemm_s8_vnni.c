@@ -38,7 +38,7 @@ SRI_INLINE size_t place(size_t column, size_t i) { return i / 4 * 4 * PANEL + co
 
 #define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
 
-#include "kernels/panels_s8.h"
+#include "kernels/panels_s8.inc"
 
 /* Turns sums of a row by 16 columns into values; `part` says which 16 of the panel. */
 SRI_INLINE void finish(__m512i sum, const panel_head *head, int part, __m512i zero,
