@@ -80,7 +80,7 @@ sri_verdict sri_decide(const double *scores, size_t count, double rival, const s
     return judge(verdict, passed, rule);
 }
 
-sri_verdict sri_decide_fitted(const sri_evidence *evidence, const sri_rule *rule) {
+sri_verdict sri_decide_fitted(const sri_fitted_scores *evidence, const sri_rule *rule) {
     sri_verdict verdict = {.score = isnan(evidence->score) ? NAN : clamp(evidence->score),
                            .margin = evidence->margin,
                            .confidence = evidence->confidence};

@@ -33,16 +33,16 @@ sri_verdict sri_decide(const double *scores, size_t count, double rival, const s
 double sri_confidence(const double *scores, size_t count, double rival, size_t place);
 
 /* What trained heads say of their best candidate. */
-typedef struct sri_evidence {
+typedef struct sri_fitted_scores {
     double confidence;
     bool accepted; /* it passes an automatic threshold */
     double score;  /* cosine of its best utterance; NaN by the fast path, which knows none */
     double
         margin; /* its lead over the other routes, below 0 where another is nearer; NaN: unknown */
-} sri_evidence;
+} sri_fitted_scores;
 
 /* The heads' rule. A cosine threshold is not passed where there is no score; a margin that is unknown is not
  * compared. */
-sri_verdict sri_decide_fitted(const sri_evidence *evidence, const sri_rule *rule);
+sri_verdict sri_decide_fitted(const sri_fitted_scores *evidence, const sri_rule *rule);
 
 #endif

@@ -216,6 +216,8 @@ const sri_fit_findings *sri_fit_found(const sri_fit *fit) { return &fit->finding
 
 bool sri_fit_has_fast(const sri_fit *fit) { return fit->fast != NULL; }
 
+bool sri_fit_knows_oos(const sri_fit *fit) { return fit->classes > fit->route_count; }
+
 const sri_fit_trial *sri_fit_trials(const sri_fit *fit, size_t *count) {
     *count = fit->trial_count;
     return fit->trials;

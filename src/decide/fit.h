@@ -90,7 +90,8 @@ typedef struct sri_fit_trial {
     uint32_t route; /* that the text belongs to, or SRI_FIT_OUT_OF_SCOPE */
     uint32_t best;  /* of the best candidate */
     float confidence;
-    float cosine; /* of the best candidate's best utterance */
+    float cosine;  /* of the best candidate's best utterance */
+    bool accepted; /* the best one passes an AUTO threshold */
 } sri_fit_trial;
 
 /* Of a fit that was just made; none after sri_fit_read(). They live with the fit. */
@@ -103,6 +104,8 @@ const sri_fit_route *sri_fit_route_at(const sri_fit *fit,
                                       size_t place); /* name and description empty */
 const sri_fit_findings *sri_fit_found(const sri_fit *fit);
 bool sri_fit_has_fast(const sri_fit *fit);
+/* Whether it has learned from out-of-scope examples; it takes ten. */
+bool sri_fit_knows_oos(const sri_fit *fit);
 
 /* Working memory of one thread: zero it before the first use, it grows as needed. */
 typedef struct sri_fit_scratch {

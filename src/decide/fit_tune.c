@@ -225,11 +225,12 @@ static void fit_scope(scope_samples *s, double share, const sri_logit *prior, do
 }
 
 static void measure_oos(tuning *t) {
-    double n = (double)t->inside_count;
     for (int f = 0; f < SRI_SCOPE_FEATURES; f++) {
-        double sum = 0, squares = 0;
+        double n = 0, sum = 0, squares = 0;
         for (size_t i = 0; i < t->inside_count; i++) {
             double value = t->slow[t->inside[i]].oos[f];
+            if (isnan(value)) continue;
+            n++;
             sum += value;
             squares += value * value;
         }
@@ -249,7 +250,9 @@ static bool learn_oos(tuning *t) {
         double *x = add_scope(&s, target_of(t, i) != SRI_FIT_OUT_OF_SCOPE);
         x[0] = t->slow[i].score;
         for (int f = 0; f < SRI_SCOPE_FEATURES; f++)
-            x[1 + f] = (t->slow[i].oos[f] - t->knobs->oos_mean[f]) / t->knobs->oos_deviation[f];
+            x[1 + f] = isnan(t->slow[i].oos[f]) ? 0
+                                                : (t->slow[i].oos[f] - t->knobs->oos_mean[f]) /
+                                                      t->knobs->oos_deviation[f];
     }
     if (enough && s.inside > 0 && s.inside < s.n)
         fit_scope(&s, OOS_SHARE, &usual_oos, OOS_STRENGTH, &t->knobs->slow_in_scope);
@@ -496,15 +499,30 @@ static void count_right(const tuning *t, sri_fit_findings *f) {
     f->fast_share = t->table->fast == NULL ? NAN : share(answered, n);
 }
 
-/* Chance that a text with a route has more confidence than one without. */
-static double auroc(const tuning *t) {
-    double wins = 0;
-    for (size_t i = 0; i < t->inside_count; i++)
-        for (size_t j = 0; j < t->outside_count; j++) {
-            double a = confidence_of(t, t->inside[i]), b = confidence_of(t, t->outside[j]);
-            wins += a > b ? 1 : a == b ? 0.5 : 0;
+/* Chance that a text with a route has more confidence than one without, from the sum of the ranks of the latter;
+ * equal ones share their ranks. False when memory is short. */
+static bool auroc(const tuning *t, double *chance) {
+    judged *texts = sri_alloc_array(t->held->n, sizeof *texts);
+    if (texts == NULL) return false;
+    size_t n = 0;
+    for (size_t i = 0; i < t->held->n; i++)
+        if (!strange(t, i))
+            texts[n++] = (judged){.confidence = confidence_of(t, i),
+                                  .outside = target_of(t, i) == SRI_FIT_OUT_OF_SCOPE};
+    qsort(texts, n, sizeof *texts, most_confident_first);
+    double wins = 0, above = 0;
+    for (size_t first = 0, next; first < n; first = next) {
+        double inside = 0, outside = 0;
+        for (next = first; next < n && texts[next].confidence == texts[first].confidence; next++) {
+            inside += !texts[next].outside;
+            outside += texts[next].outside;
         }
-    return share(wins, (double)t->inside_count * (double)t->outside_count);
+        wins += outside * (above + inside / 2);
+        above += inside;
+    }
+    sri_free(texts);
+    *chance = share(wins, (double)t->inside_count * (double)t->outside_count);
+    return true;
 }
 
 static double calibration_error(const tuning *t) {
@@ -541,21 +559,23 @@ static bool copy_trials(const tuning *t, sri_fit_trial **trials) {
     size_t n = 0;
     for (size_t i = 0; i < t->held->n; i++) {
         if (strange(t, i)) continue;
-        (*trials)[n++] = (sri_fit_trial){target_of(t, i), t->slow[i].best,
-                                         (float)confidence_of(t, i), (float)t->slow[i].features[1]};
+        double confidence = confidence_of(t, i);
+        bool accepted = confidence >= sri_auto_threshold(t->knobs, t->slow[i].in_scope);
+        (*trials)[n++] = (sri_fit_trial){target_of(t, i), t->slow[i].best, (float)confidence,
+                                         (float)t->slow[i].features[1], accepted};
     }
     return true;
 }
 
-static void find_out(const tuning *t, sri_fit_findings *f) {
+static bool find_out(const tuning *t, sri_fit_findings *f) {
     count_right(t, f);
-    f->oos_auroc = auroc(t);
     f->ece = calibration_error(t);
     f->auto_threshold = t->knobs->auto_threshold;
     count_accepted(t, f);
     f->oos = t->samples->oos;
     f->utterances = t->samples->table - t->samples->oos;
     f->labelled = t->samples->n - t->samples->known;
+    return auroc(t, &f->oos_auroc);
 }
 
 sr_status sri_tune(const sri_fit_table *table, const sri_samples *samples, const sri_held *held,
@@ -565,8 +585,7 @@ sr_status sri_tune(const sri_fit_table *table, const sri_samples *samples, const
     *knobs = sri_knobs_prior;
     *trials = NULL;
     bool enough = open_tuning(&t) && weigh_experts(&t) && tell_scope(&t) && set_gate(&t) &&
-                  set_threshold(&t) && copy_trials(&t, trials);
-    if (enough) find_out(&t, findings);
+                  set_threshold(&t) && copy_trials(&t, trials) && find_out(&t, findings);
     close_tuning(&t);
     return enough ? SR_OK : sri_fail_memory(error);
 }

@@ -76,15 +76,18 @@ static double log_sum(const float *logits, size_t n) {
 static void read_oos(const sri_evidence *evidence, size_t routes, double *features) {
     for (int h = 0; h < SRI_HEADS; h++)
         features[h] = evidence->logits[h][routes] - log_sum(evidence->logits[h], routes);
-    float nearest = evidence->hit_count == 0 ? -1 : evidence->hits[0].cosine;
-    features[SRI_HEADS] = (double)evidence->oos_cosine - nearest;
+    features[SRI_HEADS] = NAN;
+    if (evidence->oos_cosine > -1 && evidence->hit_count > 0)
+        features[SRI_HEADS] = (double)evidence->oos_cosine - evidence->hits[0].cosine;
 }
 
 static double slow_scope(const sri_knobs *knobs, const sri_reading *reading) {
     double x[SRI_LOGIT_MAX] = {reading->score};
     size_t width = 1;
-    for (int i = 0; i < SRI_SCOPE_FEATURES && knobs->has_oos != 0; i++)
-        x[width++] = (reading->oos[i] - knobs->oos_mean[i]) / knobs->oos_deviation[i];
+    for (int i = 0; i < SRI_SCOPE_FEATURES && knobs->has_oos != 0; i++) {
+        double away = (reading->oos[i] - knobs->oos_mean[i]) / knobs->oos_deviation[i];
+        x[width++] = isnan(away) ? 0 : away; /* unknown: as usual */
+    }
     return sri_logistic(sri_logit_score(&knobs->slow_in_scope, x, width));
 }
 

@@ -260,7 +260,10 @@ sr_status sri_router_load_fit(sr_router *router, bool ready, sr_error *error) {
     }
     sri_fit_free(&fit);
     sri_store_fit_free(&stored);
-    sri_router_put_fit(router, made);
+    /* A fit that is in use stays right, by its digests, when another model's is stored over it. */
+    bool in_use = router->fitted != NULL && router->fitted->fit != NULL;
+    if (!in_use || (code != SR_ERR_MODEL && code != SR_ERR_NO_MEMORY))
+        sri_router_put_fit(router, made);
     return SR_OK;
 }
 

@@ -152,8 +152,10 @@ static size_t known_hits(const judge_run *run, const sri_hit *hits, size_t count
     size_t kept = 0;
     for (size_t i = 0; i < count && kept < SRI_FIT_HITS; i++) {
         const live_route *route = run->table->numbers[hits[i].route];
-        if (!route->pending && route->place != NO_PLACE)
-            known[kept++] = (sri_fit_hit){route->place, hits[i].score};
+        /* Examples out of scope are evidence as they are now, as long as the heads know what they are. */
+        bool known_now = route == run->table->oos ? run->fitted->oos_id != 0
+                                                  : !route->pending && route->place != NO_PLACE;
+        if (known_now) known[kept++] = (sri_fit_hit){route->place, hits[i].score};
     }
     return kept;
 }
@@ -176,8 +178,8 @@ static bool heads(judge_run *run, size_t text, const sri_hit *hits, size_t count
     }
     if (judgement.count == 0) return false;
     shown_candidate best = candidate_of(run, &candidates[0], hits, count, vector);
-    sri_evidence evidence = {best.confidence, judgement.accepted, best.score,
-                             lead(run, &best, hits, count)};
+    sri_fitted_scores evidence = {best.confidence, judgement.accepted, best.score,
+                                  lead(run, &best, hits, count)};
     sri_rule rule = rule_for(job, best.route);
     sri_verdict verdict = sri_decide_fitted(&evidence, &rule);
     set_verdict(answer, &verdict, best.route);
@@ -194,6 +196,9 @@ static void slow_text(judge_run *run, size_t text, sri_hit *hits, size_t count, 
     shown_candidate *shown = job->shown + text * job->candidates;
     *answer = (text_answer){.confidence = NAN, .score = NAN, .margin = NAN};
     bool ask = run->fitted != NULL && count > 0 && !run->table->numbers[hits[0].route]->pending;
+    /* Too few examples to learn from count like neighbours. */
+    if (ask && run->table->numbers[hits[0].route] == run->table->oos)
+        ask = sri_fit_knows_oos(run->fitted->fit);
     if (ask && heads(run, text, hits, count, slot, answer, shown)) return;
     neighbours(run, hits, count, run->scores + (size_t)slot * run->k, answer, shown);
 }
@@ -223,7 +228,8 @@ bool sri_judge_slow(const judging *job) {
     run.dimension = (size_t)sr_encoder_dimension(router->encoder);
     /* Two for a margin, and one for the hidden route. */
     run.k = SRI_MAX(job->candidates, (size_t)2) + (run.table->oos != NULL);
-    if (run.fitted != NULL) run.k = SRI_MAX(run.k, (size_t)SRI_FIT_HITS);
+    /* As many that the heads know as they ask for: those of pending routes are left out. */
+    if (run.fitted != NULL) run.k = SRI_MAX(run.k, SRI_FIT_HITS + run.fitted->pending);
     run.k = SRI_MIN(run.k, SRI_MAX(run.table->routes, (size_t)1));
     run.candidate_k = SRI_MAX(job->candidates, (size_t)1);
     if (run.fitted != NULL) run.candidate_k = SRI_MIN(run.candidate_k, run.fitted->count);
@@ -334,7 +340,7 @@ static void fast_text(const judge_run *run, size_t text, const sri_fit_candidate
     bool cosine = best->threshold.kind == SR_THRESHOLD_COSINE;
     if (!job->alone) answer->settled = judgement->settled && (!cosine || job->no_reject);
     if (!answer->settled) return;
-    sri_evidence evidence = {candidates[0].confidence, judgement->accepted, NAN, NAN};
+    sri_fitted_scores evidence = {candidates[0].confidence, judgement->accepted, NAN, NAN};
     sri_rule rule = rule_for(job, best);
     sri_verdict verdict = sri_decide_fitted(&evidence, &rule);
     set_verdict(answer, &verdict, best);

@@ -184,8 +184,12 @@ static sr_status store_fit(refit *call, sr_error *error) {
         code = router->store->kind->save_fit(router->store, &call->stored, &serial, error);
     if (code == SR_OK && serial == 0) {
         sri_log(SR_LOG_INFO, "%s has a fit of a newer table, which is used", router->database);
-        sri_fitted_free(&made);
+        sri_router_put_fit(router, NULL);
         code = sri_router_load_fit(router, true, error);
+        if (code == SR_OK && (router->fitted == NULL || router->fitted->fit == NULL)) {
+            sri_router_put_fit(router, made); /* that one is of another model */
+            made = NULL;
+        }
     } else if (code == SR_OK) {
         made->serial = router->fit_serial = serial;
         sri_router_put_fit(router, made);

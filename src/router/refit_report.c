@@ -28,9 +28,9 @@ void sr_fit_report_free(sr_fit_report **handle) {
 
 /* ---- Warnings ----------------------------------------------------------------------------------------------------- */
 
-static bool accepts(const sr_threshold *threshold, double automatic, const sri_fit_trial *trial) {
+static bool accepts(const sr_threshold *threshold, const sri_fit_trial *trial) {
     sri_rule rule = {*threshold, 0, false};
-    sri_evidence evidence = {trial->confidence, trial->confidence >= automatic, trial->cosine, NAN};
+    sri_fitted_scores evidence = {trial->confidence, trial->accepted, trial->cosine, NAN};
     return sri_decide_fitted(&evidence, &rule).status == SR_MATCHED;
 }
 
@@ -40,8 +40,7 @@ static bool hurts(const sr_fit_warning *found) {
     return found->texts >= FEW && found->turned_down * parts > found->texts;
 }
 
-static bool add_warnings(const snapshot *taken, const sri_fit *fit, double automatic,
-                         struct owned_report *owner) {
+static bool add_warnings(const snapshot *taken, const sri_fit *fit, struct owned_report *owner) {
     size_t count = 0, kept = 0;
     const sri_fit_trial *trials = sri_fit_trials(fit, &count);
     sr_fit_warning *found = sri_arena_alloc(&owner->arena, taken->route_count * sizeof *found);
@@ -53,7 +52,7 @@ static bool add_warnings(const snapshot *taken, const sri_fit *fit, double autom
         if (trials[i].route != trials[i].best || trials[i].best >= taken->route_count) continue;
         sr_fit_warning *of = &found[trials[i].best];
         of->texts++;
-        of->turned_down += !accepts(&of->threshold, automatic, &trials[i]);
+        of->turned_down += !accepts(&of->threshold, &trials[i]);
     }
     for (size_t i = 0; i < taken->route_count; i++) {
         if (!hurts(&found[i])) continue;
@@ -91,7 +90,7 @@ sr_status sri_report_make(const snapshot *taken, const sri_fit *fit,
                                     .seconds = findings->seconds,
                                     .route_threshold = NAN};
     *report = &owner->report;
-    if (fit == NULL || add_warnings(taken, fit, findings->auto_threshold, owner)) return SR_OK;
+    if (fit == NULL || add_warnings(taken, fit, owner)) return SR_OK;
     sr_fit_report_free(report);
     return sri_fail_memory(error);
 }

@@ -192,6 +192,9 @@ static bool fast_allowed(const decide_call *call) {
     const live_fit *fitted = call->router->fitted;
     if (fitted == NULL || fitted->fit == NULL || !fitted->has_fast) return false;
     if (call->path == SR_PATH_FAST) return true;
+    /* Too few examples out of scope to learn from count by their vectors alone. */
+    const live_route *oos = call->router->table->oos;
+    if (oos != NULL && oos->count > 0 && !sri_fit_knows_oos(fitted->fit)) return false;
     return call->path == SR_PATH_AUTO && fitted->pending == 0 && call->router->margin == 0;
 }
 

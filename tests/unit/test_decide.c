@@ -107,14 +107,14 @@ static void an_example_out_of_scope_is_a_rival(void **state) {
     assert_int_equal(sri_decide(scores, 2, 0.81, &rule).status, SR_MATCHED);
 }
 
-static sri_verdict fitted(sri_evidence evidence, sr_threshold threshold, double margin) {
+static sri_verdict fitted(sri_fitted_scores evidence, sr_threshold threshold, double margin) {
     sri_rule rule = {threshold, margin, false};
     return sri_decide_fitted(&evidence, &rule);
 }
 
 static void heads_are_compared_by_each_kind_of_threshold(void **state) {
     (void)state;
-    sri_evidence sure = {0.9, true, 0.4, -0.1}, unsure = {0.3, false, 0.8, 0.2};
+    sri_fitted_scores sure = {0.9, true, 0.4, -0.1}, unsure = {0.3, false, 0.8, 0.2};
     sr_threshold cosine = {SR_THRESHOLD_COSINE, 0.5}, confidence = {SR_THRESHOLD_CONFIDENCE, 0.5};
     assert_int_equal(fitted(sure, automatic, 0).status, SR_MATCHED);
     assert_int_equal(fitted(unsure, automatic, 0).reason, SR_REASON_BELOW_THRESHOLD);
@@ -131,7 +131,7 @@ static void heads_are_compared_by_each_kind_of_threshold(void **state) {
 
 static void what_the_fast_path_does_not_know_is_not_passed(void **state) {
     (void)state;
-    sri_evidence fast = {0.9, true, NAN, NAN};
+    sri_fitted_scores fast = {0.9, true, NAN, NAN};
     sr_threshold lowest = {SR_THRESHOLD_COSINE, -1};
     assert_int_equal(fitted(fast, automatic, 0.5).status, SR_MATCHED);
     sri_verdict verdict = fitted(fast, lowest, 0);

@@ -469,6 +469,11 @@ static void a_damaged_or_foreign_fit_is_left_alone(void **state) {
     assert_int_equal(info_of(router).fit, SR_FIT_NONE);
     assert_int_equal(sr_router_verify(router, NULL), SR_OK); /* nothing is wrong with it */
     assert_int_equal(info_of(self->router).fit, SR_FIT_HEADS);
+    fit(router, NULL, NULL); /* stored over that of the first router, which goes on with its own */
+    assert_true(goes_to(router, "my parcel please", SR_PATH_AUTO, "delivery", &fitted));
+    assert_int_equal(fitted, 1);
+    assert_true(goes_to(self->router, "my parcel please", SR_PATH_AUTO, "delivery", &fitted));
+    assert_int_equal(fitted, 1);
     sr_router_close(&router);
     sr_encoder_close(&encoder);
 }
