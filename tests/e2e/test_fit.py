@@ -288,3 +288,53 @@ def test_what_fails_makes_no_database(empty):
                       ["add", "greet", ""], ["add", "greet", "x", "--metadata", "{"]):
         empty.run(*arguments, expect=1)
         assert not [name for name in os.listdir(empty.directory) if ".db" in name], arguments
+
+
+# ---- Spelling and strangers -----------------------------------------------------------------------
+
+def test_misspelt_words_are_read_as_the_table_spells_them(fitted):
+    text = "where is my parcle"
+    [plain], [meant] = (fitted.run("route", "--json", "--path", "slow", *words).json()
+                        for words in (["--as-is", text], ["where is my parcel"]))
+    [mended] = fitted.run("route", "--json", "--path", "slow", text).json()
+    assert mended["text"] == text and mended["read_as"] == "where is my parcel"
+    assert "read_as" not in plain and "read_as" not in meant
+    assert (mended["route"], mended["confidence"], mended["score"]) == (
+        meant["route"], meant["confidence"], meant["score"])
+    assert plain["score"] != mended["score"]
+    assert "(read as: where is my parcel)" in fitted.run("route", text).out
+    fitted.run("add", "parcles", "where is my parcle")  # now it is a word of the table
+    [known] = fitted.run("route", "--json", text).json()
+    assert known["route"] == "parcles" and "read_as" not in known
+
+
+def test_unrelated_texts_are_turned_down(fitted):
+    texts = ["what is the capital of France", "how do I bake bread", "asdf", "run this python script",
+             "who won the world cup in 1998"]
+    for decision in fitted.run("route", "--json", *texts).json():
+        assert (decision["status"], decision["reason"]) == ("none", "below_threshold"), decision
+
+
+def test_a_few_oos_examples_count_after_a_fit_too(fitted):
+    text = "where is my parcel now please"
+    assert fitted.run("route", "--json", text).json()[0]["status"] == "matched"
+    fitted.run("add", "--oos", text)
+    for _ in range(2):
+        assert fitted.run("route", "--json", text).json()[0]["status"] == "none"
+        fitted.run("fit")
+
+
+def test_one_more_oos_example_does_not_make_strangers_welcome(fitted):
+    examples = ["who wrote hamlet", "how tall is mount everest", "what is the square root of nine",
+                "why is the sky blue", "tell me about the roman empire", "how do volcanoes work",
+                "which planet is the largest", "who painted the mona lisa", "what do pandas eat",
+                "how far away is the moon", "when did the titanic sink", "is a tomato a fruit"]
+    asked = ["who wrote macbeth", "how deep is the ocean", "which planet is the smallest", "what do koalas eat"]
+    fitted.run("add", "--oos", *examples)
+    fitted.run("fit")
+    before = fitted.run("route", "--json", "--path", "slow", *asked).json()
+    fitted.run("add", "--oos", "how old is the universe")
+    after = fitted.run("route", "--json", "--path", "slow", *asked).json()
+    for old, new in zip(before, after):
+        assert old["status"] == new["status"] == "none"
+        assert new["confidence"] <= old["confidence"] + 0.05
