@@ -1,10 +1,11 @@
 /*
  * fit_samples.c - the table's texts as samples: vectors of both encoders, lexical features, folds.
  *
- * A fold is a fifth of each route's utterances, dealt out in the order of a hash of their texts: so folds do
- * not depend on the order of adding, in which paraphrases tend to stand together, and every
- * route with five utterances or more is in all of them.
+ * A fold is a fifth of each route's utterances, dealt out in the order of a hash of their texts, so that folds do not
+ * depend on the order of adding. Those that say nearly the same go together: a text whose twin is learned from
+ * is no evidence about queries, and made neighbours look better than they are.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +36,9 @@ bool sri_fit_name_text(sr_str name, sri_buffer *out) {
  * always trained. */
 #define OOS_FOLDS 2
 
+/* Texts say nearly the same when their distance (1 less the cosine) is this share of their route's usual one. */
+#define SAME 0.3
+
 typedef struct dealt {
     uint32_t target, sample;
     uint64_t hash;
@@ -47,6 +51,50 @@ static int by_target_and_hash(const void *left, const void *right) {
     return a->sample < b->sample ? -1 : a->sample > b->sample;
 }
 
+static const float *vector_of(const sri_samples *s, const dealt *text) {
+    return s->vectors + text->sample * s->dimension;
+}
+
+/* The cosine from which on two of a route's texts say nearly the same; its usual one is the mean over all pairs,
+ * which follows from the length of the vectors' sum. */
+static float same_cosine(const sri_samples *s, const dealt *order, size_t count) {
+    if (count < 2) return INFINITY;
+    double squares = 0, n = (double)count;
+    for (size_t d = 0; d < s->dimension; d++) {
+        double sum = 0;
+        for (size_t i = 0; i < count; i++) sum += vector_of(s, &order[i])[d];
+        squares += sum * sum;
+    }
+    return (float)(1 - SAME * (1 - (squares - n) / (n * (n - 1))));
+}
+
+/* The text of the same route, dealt before, that is nearest and has `most` for cosine or more; NULL when there is
+ * none. */
+static const dealt *like(const sri_samples *s, const dealt *order, size_t at, float most) {
+    const float *own = vector_of(s, &order[at]);
+    const dealt *best = NULL;
+    for (size_t i = 0; i < at; i++) {
+        float cosine;
+        sri_kernels_get()->dots(own, 1, vector_of(s, &order[i]), 1, s->dimension, &cosine);
+        if (cosine < most) continue;
+        most = cosine;
+        best = &order[i];
+    }
+    return best;
+}
+
+/* Each route begins at another fold, so that folds are alike in size when routes are small. */
+static void deal_route(sri_samples *s, const dealt *order, size_t count) {
+    unsigned folds = order->target == SRI_FIT_OUT_OF_SCOPE ? OOS_FOLDS : SRI_FIT_FOLDS;
+    size_t place = order->target % folds;
+    float most = same_cosine(s, order, count);
+    for (size_t i = 0; i < count; i++) {
+        const dealt *same = like(s, order, i, most);
+        s->folds[order[i].sample] =
+            (uint8_t)(same != NULL ? s->folds[same->sample] : place++ % folds);
+    }
+}
+
 static bool deal_folds(sri_samples *s) {
     dealt *order = sri_alloc_array(s->table, sizeof *order);
     if (order == NULL) return false;
@@ -54,13 +102,9 @@ static bool deal_folds(sri_samples *s) {
         order[i] =
             (dealt){s->targets[i], (uint32_t)i, sri_hash(s->texts[i].data, s->texts[i].len, 1)};
     qsort(order, s->table, sizeof *order, by_target_and_hash);
-    size_t place = 0;
-    for (size_t i = 0; i < s->table; i++) {
-        uint32_t target = order[i].target;
-        unsigned folds = target == SRI_FIT_OUT_OF_SCOPE ? OOS_FOLDS : SRI_FIT_FOLDS;
-        /* Each route begins at another fold, so that folds are alike in size when routes are small. */
-        place = i > 0 && target == order[i - 1].target ? place + 1 : target % folds;
-        s->folds[order[i].sample] = (uint8_t)(place % folds);
+    for (size_t first = 0, end; first < s->table; first = end) {
+        for (end = first + 1; end < s->table && order[end].target == order[first].target;) end++;
+        deal_route(s, order + first, end - first);
     }
     sri_free(order);
     return true;
