@@ -146,18 +146,20 @@ static sr_status make(making *m, sri_fit *fit, sri_fit_findings *findings, sr_er
     return code;
 }
 
+const sri_fit_findings sri_fit_nothing = {.neighbours = NAN,
+                                          .slow = NAN,
+                                          .fast = NAN,
+                                          .automatic = NAN,
+                                          .fast_share = NAN,
+                                          .oos_auroc = NAN,
+                                          .ece = NAN,
+                                          .auto_threshold = NAN,
+                                          .oos_accepted = NAN,
+                                          .precision = NAN};
+
 static void nothing_found(const sri_fit_table *table, sri_fit_findings *findings) {
-    *findings = (sri_fit_findings){.neighbours = NAN,
-                                   .slow = NAN,
-                                   .fast = NAN,
-                                   .automatic = NAN,
-                                   .fast_share = NAN,
-                                   .oos_auroc = NAN,
-                                   .ece = NAN,
-                                   .auto_threshold = NAN,
-                                   .oos_accepted = NAN,
-                                   .precision = NAN,
-                                   .labelled = table->labelled.count};
+    *findings = sri_fit_nothing;
+    findings->labelled = table->labelled.count;
     for (size_t i = 0; i < table->utterances.count; i++) {
         if (table->utterances.routes[i] == SRI_FIT_OUT_OF_SCOPE)
             findings->oos++;

@@ -68,6 +68,9 @@ typedef struct sri_fit_findings {
     double seconds;
 } sri_fit_findings;
 
+/* Of a fit that measured nothing: no counts, no shares. */
+extern const sri_fit_findings sri_fit_nothing;
+
 /* A route's name as a text: "card_arrival" and "cardArrival" become "card arrival". Appends to `out`. */
 SR_MUST_CHECK bool sri_fit_name_text(sr_str name, sri_buffer *out);
 

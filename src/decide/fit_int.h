@@ -188,6 +188,15 @@ void sri_weigh_fast(const sri_knobs *knobs, const sri_evidence *evidence, size_t
                     const uint8_t *usable, float *posterior, sri_reading *reading);
 double sri_scaled(const sri_scale *scale, const double *features);
 
+/* Settles score and in_scope of a reading by its features, when knobs that they depend on have changed. */
+void sri_rescore_slow(const sri_knobs *knobs, sri_reading *reading);
+void sri_rescore_fast(const sri_knobs *knobs, sri_reading *reading);
+
+/* What the slow path's in_scope is a logistic function of: the score and, with an out-of-scope class, the features
+ * of its examples, standardised; one that is unknown is taken as usual. Returns how many there are. */
+size_t sri_scope_features(const sri_knobs *knobs, const sri_reading *reading,
+                          double x[SRI_LOGIT_MAX]);
+
 /* The confidence at which AUTO accepts a text whose probability of being in scope is given. */
 double sri_auto_threshold(const sri_knobs *knobs, double in_scope);
 

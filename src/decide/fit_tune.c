@@ -109,6 +109,14 @@ static void read_all(tuning *t) {
     }
 }
 
+/* The same where only what tells whether a text is in scope has changed: routes and their posteriors stay. */
+static void rescore_all(tuning *t) {
+    for (size_t i = 0; i < t->held->n; i++) {
+        sri_rescore_slow(t->knobs, &t->slow[i]);
+        sri_rescore_fast(t->knobs, &t->fast[i]);
+    }
+}
+
 /* ---- 1. Which route ----------------------------------------------------------------------------------------- */
 
 static void spread_hits(tuning *t) {
@@ -248,11 +256,7 @@ static bool learn_oos(tuning *t) {
     for (size_t i = 0; i < t->held->n && enough; i++) {
         if (labelled(t, i) || strange(t, i)) continue;
         double *x = add_scope(&s, target_of(t, i) != SRI_FIT_OUT_OF_SCOPE);
-        x[0] = t->slow[i].score;
-        for (int f = 0; f < SRI_SCOPE_FEATURES; f++)
-            x[1 + f] = isnan(t->slow[i].oos[f]) ? 0
-                                                : (t->slow[i].oos[f] - t->knobs->oos_mean[f]) /
-                                                      t->knobs->oos_deviation[f];
+        sri_scope_features(t->knobs, &t->slow[i], x);
     }
     if (enough && s.inside > 0 && s.inside < s.n)
         fit_scope(&s, OOS_SHARE, &usual_oos, OOS_STRENGTH, &t->knobs->slow_in_scope);
@@ -325,16 +329,16 @@ static bool tell_scope(tuning *t) {
     read_all(t);
     measure_scale(t, t->slow, usual_slow, &t->knobs->slow_scope);
     measure_scale(t, t->fast, usual_fast, &t->knobs->fast_scope);
-    read_all(t);
+    rescore_all(t);
     if (!stretch(t, t->slow, &t->knobs->slow_scope) || !stretch(t, t->fast, &t->knobs->fast_scope))
         return false;
-    read_all(t);
+    rescore_all(t);
     if (t->knobs->has_oos != 0 && !learn_oos(t)) return false;
-    read_all(t);
+    rescore_all(t);
     if (!learn_labelled(t, t->slow, &t->knobs->slow_in_scope) ||
         !learn_labelled(t, t->fast, &t->knobs->fast_in_scope))
         return false;
-    read_all(t);
+    rescore_all(t);
     return true;
 }
 

@@ -81,14 +81,29 @@ static void read_oos(const sri_evidence *evidence, size_t routes, double *featur
         features[SRI_HEADS] = (double)evidence->oos_cosine - evidence->hits[0].cosine;
 }
 
-static double slow_scope(const sri_knobs *knobs, const sri_reading *reading) {
-    double x[SRI_LOGIT_MAX] = {reading->score};
-    size_t width = 1;
+_Static_assert(1 + SRI_SCOPE_FEATURES <= SRI_LOGIT_MAX, "a regression takes the score and these");
+
+size_t sri_scope_features(const sri_knobs *knobs, const sri_reading *reading,
+                          double x[SRI_LOGIT_MAX]) {
+    size_t width = 0;
+    x[width++] = reading->score;
     for (int i = 0; i < SRI_SCOPE_FEATURES && knobs->has_oos != 0; i++) {
         double away = (reading->oos[i] - knobs->oos_mean[i]) / knobs->oos_deviation[i];
-        x[width++] = isnan(away) ? 0 : away; /* unknown: as usual */
+        x[width++] = isnan(away) ? 0 : away;
     }
-    return sri_logistic(sri_logit_score(&knobs->slow_in_scope, x, width));
+    return width;
+}
+
+void sri_rescore_slow(const sri_knobs *knobs, sri_reading *reading) {
+    double x[SRI_LOGIT_MAX];
+    reading->score = sri_scaled(&knobs->slow_scope, reading->features);
+    size_t width = sri_scope_features(knobs, reading, x);
+    reading->in_scope = sri_logistic(sri_logit_score(&knobs->slow_in_scope, x, width));
+}
+
+void sri_rescore_fast(const sri_knobs *knobs, sri_reading *reading) {
+    reading->score = sri_scaled(&knobs->fast_scope, reading->features);
+    reading->in_scope = sri_logistic(sri_logit_score(&knobs->fast_in_scope, &reading->score, 1));
 }
 
 void sri_weigh_slow(const sri_knobs *knobs, const sri_evidence *evidence, size_t routes,
@@ -110,8 +125,7 @@ void sri_weigh_slow(const sri_knobs *knobs, const sri_evidence *evidence, size_t
     reading->features[1] = cosine;
     reading->features[2] = (double)vector[reading->best] + fast[reading->best];
     if (knobs->has_oos != 0) read_oos(evidence, routes, reading->oos);
-    reading->score = sri_scaled(&knobs->slow_scope, reading->features);
-    reading->in_scope = slow_scope(knobs, reading);
+    sri_rescore_slow(knobs, reading);
 }
 
 void sri_weigh_fast(const sri_knobs *knobs, const sri_evidence *evidence, size_t routes,
@@ -123,6 +137,5 @@ void sri_weigh_fast(const sri_knobs *knobs, const sri_evidence *evidence, size_t
     reading->features[0] = fast[reading->best];
     reading->features[1] = evidence->fast_centre;
     reading->features[2] = evidence->coverage;
-    reading->score = sri_scaled(&knobs->fast_scope, reading->features);
-    reading->in_scope = sri_logistic(sri_logit_score(&knobs->fast_in_scope, &reading->score, 1));
+    sri_rescore_fast(knobs, reading);
 }

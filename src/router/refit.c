@@ -118,23 +118,10 @@ static sr_status learn(refit *call, sri_pool *pool, sr_error *error) {
     return sri_fit_make(&table, &call->fit, &call->findings, error);
 }
 
-static void nothing_found(refit *call) {
-    call->findings = (sri_fit_findings){.neighbours = NAN,
-                                        .slow = NAN,
-                                        .fast = NAN,
-                                        .automatic = NAN,
-                                        .fast_share = NAN,
-                                        .oos_auroc = NAN,
-                                        .ece = NAN,
-                                        .auto_threshold = NAN,
-                                        .oos_accepted = NAN,
-                                        .precision = NAN};
-}
-
 /* A pool of its own, which does not stand in the way of decisions on the router's. */
 static sr_status make_fit(refit *call, sr_error *error) {
     sri_pool *pool = NULL;
-    nothing_found(call);
+    call->findings = sri_fit_nothing;
     if (call->table.route_count == 0) return SR_OK;
     call->share = call->table.labelled_count > 0 ? 300 : 100;
     sr_status code = sri_snapshot_encode(call->router, &call->table, report_part, call, error);
