@@ -8,6 +8,7 @@
  * few per cent.
  */
 #include "decide/softmax_loops.h"
+#include "kernels/exponential.h"
 
 #include <string.h>
 
@@ -100,18 +101,8 @@ static void transpose_add(const float *from, size_t rows, size_t columns, size_t
 
 /* ---- Softmax of columns ------------------------------------------------------------------------------- */
 
-/* exp(x) for x <= 0, as the kernels compute it but for fused operations: relative error below 2e-7. Rounded
+/* exp(x) for x <= 0, as exponential.h has it but for fused operations: relative error below 2e-7. Rounded
  * by adding 1.5 * 2^23. */
-#define EXP_LOWEST   -87.0f
-#define EXP_LOG2E    1.44269504f
-#define EXP_LN2_HIGH -0.693359375f
-#define EXP_LN2_LOW  2.12194440e-4f
-#define EXP_0        0.5000000026939202f
-#define EXP_1        0.1666657697858637f
-#define EXP_2        0.041666375209496426f
-#define EXP_3        0.00836317981187358f
-#define EXP_4        0.0013941117533369136f
-
 static inline float exp_plain(float x) {
     x = x > EXP_LOWEST ? x : EXP_LOWEST;
     float n = (x * EXP_LOG2E + 12582912.0f) - 12582912.0f;

@@ -5,6 +5,7 @@
 #ifndef SRI_KERNELS_INT_H
 #define SRI_KERNELS_INT_H
 
+#include "kernels/exponential.h"
 #include "kernels/kernels.h"
 
 #include <math.h>
@@ -52,20 +53,6 @@ static inline float sri_quantize_range(float low, float high, float *scale, int3
     *zero = SRI_MIN(SRI_MAX(sri_round_within(-low * inverse), 0), 255);
     return inverse;
 }
-
-/* exp(x) for x <= 0, relative error below 8e-8. x is clamped to EXP_LOWEST; n = rint(x *
- * EXP_LOG2E); r = fma(n, EXP_LN2_LOW, fma(n, EXP_LN2_HIGH, x)); the polynomial 1 + r + r^2 (EXP_0 +
- * EXP_1 r + ..) by fma from the highest power; times 2^n. Cody and Waite's reduction; coefficients
- * fitted by us to least maximal error on |r| <= ln 2 / 2. */
-#define EXP_LOWEST   -87.0f
-#define EXP_LOG2E    1.44269504f
-#define EXP_LN2_HIGH -0.693359375f
-#define EXP_LN2_LOW  2.12194440e-4f
-#define EXP_0        0.5000000026939202f
-#define EXP_1        0.1666657697858637f
-#define EXP_2        0.041666375209496426f
-#define EXP_3        0.00836317981187358f
-#define EXP_4        0.0013941117533369136f
 
 /* gelu(x) = x Phi(x) = max(x, 0) - |x| Phi(-|x|), absolute error below 9e-7. a = min(|x|,
  * GELU_CLAMP); Phi(-a) = P(a)^16, P being of degree 5, by fma from the highest power, squared four

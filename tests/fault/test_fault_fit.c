@@ -3,39 +3,8 @@
  * a fit; and that asking allocates nothing once it has been done before.
  */
 #include "fit_table.h"
+#include "short_memory.h"
 
-#include <stdatomic.h>
-
-static struct {
-    atomic_long countdown; /* the allocation that fails; 0 and less: none */
-    atomic_long held;      /* blocks not yet released */
-    atomic_long taken;     /* allocations in all */
-} memory;
-
-static bool fails(void) {
-    atomic_fetch_add(&memory.taken, 1);
-    return atomic_load(&memory.countdown) > 0 && atomic_fetch_sub(&memory.countdown, 1) == 1;
-}
-
-static void *take(void *user, size_t bytes) {
-    (void)user;
-    if (fails()) return NULL;
-    atomic_fetch_add(&memory.held, 1);
-    return malloc(bytes);
-}
-
-static void *change(void *user, void *old, size_t bytes) {
-    (void)user;
-    if (fails()) return NULL;
-    atomic_fetch_add(&memory.held, old == NULL);
-    return realloc(old, bytes);
-}
-
-static void release(void *user, void *old) {
-    (void)user;
-    atomic_fetch_sub(&memory.held, old != NULL);
-    free(old);
-}
 
 static struct {
     bench b;

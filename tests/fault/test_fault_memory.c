@@ -3,40 +3,12 @@
  * then the second, and so on until it succeeds: never a crash, never a leak, and a failed call changes
  * nothing.
  */
+#include "short_memory.h"
 #include "toy.h"
 
 #include <sched.h>
 
 #include "base/base.h"
-
-static struct {
-    atomic_long countdown; /* the allocation that fails; 0 and less: none */
-    atomic_long held;      /* blocks not yet released */
-} memory;
-
-static bool fails(void) {
-    return atomic_load(&memory.countdown) > 0 && atomic_fetch_sub(&memory.countdown, 1) == 1;
-}
-
-static void *take(void *user, size_t bytes) {
-    (void)user;
-    if (fails()) return NULL;
-    memory.held++;
-    return malloc(bytes);
-}
-
-static void *change(void *user, void *old, size_t bytes) {
-    (void)user;
-    if (fails()) return NULL;
-    memory.held += old == NULL;
-    return realloc(old, bytes);
-}
-
-static void release(void *user, void *old) {
-    (void)user;
-    memory.held -= old != NULL;
-    free(old);
-}
 
 typedef struct stage {
     toy toy;

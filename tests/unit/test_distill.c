@@ -5,6 +5,7 @@
  * A whole distillation of the shipped transformer takes too long here; tests/e2e/test_distill.py
  * does one.
  */
+#include "short_memory.h"
 #include "unit.h"
 
 #include "encode/distill_fit.h"
@@ -215,50 +216,26 @@ static void texts_without_tokens_are_passed_over(void **state) {
     assert_memory_equal(rows, truth, sizeof rows);
 }
 
-static size_t grants; /* allocations that still succeed */
-static long held;     /* allocations less releases */
-
-static void *grant_alloc(void *user, size_t bytes) {
-    (void)user;
-    if (grants == 0) return NULL;
-    grants--;
-    held++;
-    return malloc(bytes);
-}
-
-static void *grant_resize(void *user, void *old, size_t bytes) {
-    (void)user;
-    if (grants == 0) return NULL;
-    grants--;
-    held += old == NULL;
-    return realloc(old, bytes);
-}
-
-static void grant_release(void *user, void *memory) {
-    (void)user;
-    held -= memory != NULL;
-    free(memory);
-}
-
 static void memory_may_end_at_any_point(void **state) {
     (void)state;
     static float points[POINTS * N];
     sri_token_lists lists = make_texts();
-    sr_allocator_set(&(sr_allocator){grant_alloc, grant_resize, grant_release, NULL});
+    sr_allocator_set(&(sr_allocator){take, change, release, NULL});
+    memory.for_good = true;
     for (int i = 0; i < POINTS * N; i++) points[i] = random_float();
     for (size_t allowed = 0; allowed < 20; allowed++) {
         sri_pca pca;
         float before[TOKENS * DIM];
         memcpy(before, rows, sizeof before);
-        held = 0;
-        grants = allowed;
+        memory.held = 0;
+        memory.countdown = (long)allowed + 1;
         sr_status components = sri_pca_compute(points, POINTS, N, KEPT, &pca, NULL);
-        grants = allowed;
+        memory.countdown = (long)allowed + 1;
         sr_status fitted =
             sri_distill_fit(&lists, targets, TOKENS, DIM, 0.2, rows, NULL, NULL, 0, 0, NULL);
-        grants = SIZE_MAX;
+        memory.countdown = 0;
         sri_pca_free(&pca);
-        assert_int_equal(held, 0);
+        assert_int_equal(memory.held, 0);
         assert_true(components == SR_OK || (components == SR_ERR_NO_MEMORY && allowed < 19));
         assert_true(fitted == SR_OK || (fitted == SR_ERR_NO_MEMORY && allowed < 19));
         assert_true(allowed > 0 || (components != SR_OK && fitted != SR_OK));

@@ -1,4 +1,5 @@
 /* test_ngrams.c - lexical features: what is equal, what is alike, what is known, and that nothing changes. */
+#include "short_memory.h"
 #include "unit.h"
 
 #include <math.h>
@@ -278,27 +279,6 @@ static void wrong_arguments_are_refused(void **state) {
     assert_int_equal(sri_ngrams_learn(&text, 1, 1, 1, &ngrams, &error), SR_ERR_INVALID);
     assert_int_equal(sri_ngrams_learn(&text, 1, SRI_NGRAMS_MAX_BUCKETS * 2, 1, &ngrams, &error),
                      SR_ERR_INVALID);
-}
-
-static struct { long countdown, held; } memory;
-
-static bool fails(void) { return memory.countdown > 0 && --memory.countdown == 0; }
-static void *take(void *user, size_t bytes) {
-    (void)user;
-    if (fails()) return NULL;
-    memory.held++;
-    return malloc(bytes);
-}
-static void *change(void *user, void *old, size_t bytes) {
-    (void)user;
-    if (fails()) return NULL;
-    memory.held += old == NULL;
-    return realloc(old, bytes);
-}
-static void release(void *user, void *old) {
-    (void)user;
-    memory.held -= old != NULL;
-    free(old);
 }
 
 static void short_memory_is_survived(void **state) {

@@ -2,6 +2,7 @@
  * test_softmax.c - the solver finds the optimum, whatever the shape of the problem, with the same bits on any
  * machine; and heads give its logits.
  */
+#include "short_memory.h"
 #include "unit.h"
 
 #include <math.h>
@@ -518,27 +519,6 @@ static void a_fit_can_be_stopped(void **state) {
     assert_null(head.bias);
     sri_softmax_close(&solver);
     free_problem(&p);
-}
-
-static struct { long countdown, held; } memory;
-
-static bool fails(void) { return memory.countdown > 0 && --memory.countdown == 0; }
-static void *take(void *user, size_t bytes) {
-    (void)user;
-    if (fails()) return NULL;
-    memory.held++;
-    return malloc(bytes);
-}
-static void *change(void *user, void *old, size_t bytes) {
-    (void)user;
-    if (fails()) return NULL;
-    memory.held += old == NULL;
-    return realloc(old, bytes);
-}
-static void release(void *user, void *old) {
-    (void)user;
-    memory.held -= old != NULL;
-    free(old);
 }
 
 static bool all_at_once(const problem *p) {

@@ -3,6 +3,7 @@
  *
  * The models are small ones written here over the shipped tokenizer.
  */
+#include "short_memory.h"
 #include "unit.h"
 
 #include "model/config.h"
@@ -438,9 +439,9 @@ static void *count_resize(void *user, void *old, size_t bytes) {
     return realloc(old, bytes);
 }
 
-static void count_release(void *user, void *memory) {
+static void count_release(void *user, void *block) {
     (void)user;
-    free(memory);
+    free(block);
 }
 
 static void encoding_allocates_nothing(void **state) {
@@ -462,31 +463,6 @@ static void encoding_allocates_nothing(void **state) {
     sr_allocator_set(NULL);
 }
 
-static size_t grants; /* allocations that still succeed */
-static long held;     /* allocations less releases */
-
-static void *grant_alloc(void *user, size_t bytes) {
-    (void)user;
-    if (grants == 0) return NULL;
-    grants--;
-    held++;
-    return malloc(bytes);
-}
-
-static void *grant_resize(void *user, void *old, size_t bytes) {
-    (void)user;
-    if (grants == 0) return NULL;
-    grants--;
-    held += old == NULL;
-    return realloc(old, bytes);
-}
-
-static void grant_release(void *user, void *memory) {
-    (void)user;
-    held -= memory != NULL;
-    free(memory);
-}
-
 static void memory_may_end_at_any_point_of_opening(void **state) {
     (void)state;
     model_files m = plain;
@@ -494,21 +470,22 @@ static void memory_may_end_at_any_point_of_opening(void **state) {
     m.rows = 500;
     m.dtype = "BF16";
     m.width = 2;
-    sr_allocator_set(&(sr_allocator){grant_alloc, grant_resize, grant_release, NULL});
-    grants = SIZE_MAX;
+    sr_allocator_set(&(sr_allocator){take, change, release, NULL});
+    memory.for_good = true;
+    memory.countdown = 0;
     write_model(&m);
     sr_status code = SR_ERR_NO_MEMORY;
     for (size_t allowed = 0; code != SR_OK; allowed++) {
         assert_true(allowed < 10000);
         sr_encoder *encoder;
         sr_encoder_options options = {.size = sizeof options, .model = directory, .threads = 2};
-        grants = allowed;
-        held = 0;
+        memory.countdown = (long)allowed + 1;
+        memory.held = 0;
         code = sr_encoder_open(&options, &encoder, NULL);
-        grants = SIZE_MAX;
+        memory.countdown = 0;
         if (code != SR_OK) assert_int_equal(code, SR_ERR_NO_MEMORY);
         sr_encoder_close(&encoder);
-        assert_int_equal(held, 0);
+        assert_int_equal(memory.held, 0);
     }
     remove_model();
     sr_allocator_set(NULL);
