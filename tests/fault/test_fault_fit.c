@@ -5,7 +5,6 @@
 #include "fit_table.h"
 #include "short_memory.h"
 
-
 static struct {
     bench b;
     sri_pool *pool;

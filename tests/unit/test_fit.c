@@ -126,6 +126,20 @@ static void what_is_undecided_is_not_settled(void **state) {
     assert_true(undecided > 0);
 }
 
+/* A sure answer about a text that does not look like the table's is left to the slow path. */
+static void the_gate_asks_whether_a_text_is_in_scope(void **state) {
+    (void)state;
+    sri_knobs *knobs = &shared.fit->knobs;
+    double gate = knobs->gate_scope;
+    char text[200];
+    snprintf(text, sizeof text, "%s %s", themes[0].subjects[0], themes[0].predicates[0]);
+    assert_true(fast_of(shared.fit, sr_str_of(text)).of.settled);
+    knobs->gate_scope = 1000;
+    bool settled = fast_of(shared.fit, sr_str_of(text)).of.settled;
+    knobs->gate_scope = gate;
+    assert_false(settled);
+}
+
 static void findings_are_plausible(void **state) {
     (void)state;
     const sri_fit_findings *f = &shared.findings;
@@ -923,6 +937,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(unseen_combinations_are_decided),
         cmocka_unit_test(strangers_are_told_apart),
         cmocka_unit_test(what_is_undecided_is_not_settled),
+        cmocka_unit_test(the_gate_asks_whether_a_text_is_in_scope),
         cmocka_unit_test(findings_are_plausible),
         cmocka_unit_test(a_masked_route_is_no_candidate),
         cmocka_unit_test(with_all_masked_there_is_none),
