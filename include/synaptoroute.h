@@ -289,6 +289,24 @@ typedef enum sr_open_flags {
     SR_OPEN_REFIT = 16
 } sr_open_flags;
 
+/* When a change is stored. It is always visible to every later call when its own call has returned,
+ * and always stored whole or not at all. */
+typedef enum sr_durability {
+    SR_DURABILITY_DEFAULT = 0, /* the router's, see sr_options */
+    /* Stored when the call returns: survives a kill of the process; the last moments may go with the
+     * power. */
+    SR_DURABILITY_NORMAL = 1,
+    SR_DURABILITY_FULL = 2, /* synced to the disk before the call returns */
+    /* Stored behind, by a thread of the router's own, within some milliseconds as a rule. What cannot
+     * be stored is taken back: the table becomes again what the database holds. */
+    SR_DURABILITY_DEFERRED = 3
+} sr_durability;
+
+/* Tells that `mutations` deferred changes could not be stored and were taken back, and why. Called on
+ * the thread that tried to store them, with no lock held that a call on the router would need; the
+ * router must not be closed by it. */
+typedef void sr_lost_fn(void *user, uint64_t mutations, const sr_error *error);
+
 typedef struct sr_options {
     size_t size;
     /* A file, created by the first change when missing; NULL or ":memory:": nothing is kept. */
@@ -306,6 +324,9 @@ typedef struct sr_options {
     /* The static model of the fast path, as in sr_encoder_options; NULL: static-en, where it is
      * there; "": none. Loaded when a fit needs it. Not used where the model is static itself. */
     const char *fast_model;
+    sr_durability durability; /* of changes that do not name another; DEFAULT: NORMAL */
+    sr_lost_fn *lost;         /* told of deferred changes that could not be stored; may be NULL */
+    void *lost_user;
 } sr_options;
 
 /* Opens a route table. Fails with SR_ERR_MODEL when utterances have no vectors of this model
@@ -338,6 +359,10 @@ typedef struct sr_route {
     /* Any JSON value as text, or empty; NULL as for the description. No name may stand in an object
      * twice. White space around its tokens is not kept; numbers are, digit for digit. */
     const sr_str *metadata;
+    /* NULL, or the utterances' vectors: utterance_count x the encoder's dimension, row by row, each
+     * of Euclidean length 1 within 1e-3 (SR_ERR_INVALID otherwise). They are taken instead of
+     * encoding; they must be what the encoder would give, as nothing compares them. */
+    const float *vectors;
 } sr_route;
 
 typedef enum sr_put_mode {
@@ -354,10 +379,16 @@ typedef struct sr_put_options {
      * at least one they replace those that are there. */
     const sr_str *oos;
     size_t oos_count;
+    sr_durability durability;
 } sr_put_options;
 
-/* What a mutation did. It is visible to every later call of this router and stored in the database
- * (surviving a kill of the process) when the call has returned. */
+typedef struct sr_remove_options {
+    size_t size;
+    sr_durability durability;
+} sr_remove_options;
+
+/* What a mutation did. It is visible to every later call of this router when the call has returned,
+ * and stored as `durability` says. */
 typedef struct sr_receipt {
     uint64_t revision; /* of the table after the call; unchanged when nothing changed */
     uint64_t routes_added;
@@ -368,6 +399,8 @@ typedef struct sr_receipt {
     uint64_t duplicates; /* utterances given that their route already had, stored once */
     uint64_t oos_added;  /* out-of-scope examples; among them, too, duplicates are counted above */
     uint64_t oos_removed;
+    sr_durability durability; /* that this change has now; never DEFAULT */
+    uint64_t lost; /* deferred changes that were taken back since the receipt before this one */
 } sr_receipt;
 
 /* Adds or changes `n` routes: all, or none on failure. A name may stand in `routes` more than once;
@@ -387,6 +420,12 @@ SR_API SR_MUST_CHECK sr_status sr_route_put(sr_router *router, const sr_route *r
 SR_API SR_MUST_CHECK sr_status sr_route_remove(sr_router *router, sr_str name, sr_receipt *receipt,
                                                sr_error *error);
 
+/* Removes `n` routes as one change: all, or none on failure. A name may stand there more than once.
+ * `options` and `receipt` may be NULL. */
+SR_API SR_MUST_CHECK sr_status sr_routes_remove(sr_router *router, const sr_str *names, size_t n,
+                                                const sr_remove_options *options,
+                                                sr_receipt *receipt, sr_error *error);
+
 /* Removes utterances of a route; SR_ERR_NOT_FOUND, changing nothing, when one of them is not there.
  * */
 SR_API SR_MUST_CHECK sr_status sr_utterances_remove(sr_router *router, sr_str name,
@@ -403,6 +442,10 @@ SR_API SR_MUST_CHECK sr_status sr_oos_put(sr_router *router, const sr_str *texts
  * one of them, or any, is not there. */
 SR_API SR_MUST_CHECK sr_status sr_oos_remove(sr_router *router, const sr_str *texts, size_t n,
                                              sr_receipt *receipt, sr_error *error);
+
+/* Waits until every deferred change made before this call is stored; fails as the first of them that
+ * was lost since the flush before this one. Closing a router does the same first. */
+SR_API SR_MUST_CHECK sr_status sr_router_flush(sr_router *router, sr_error *error);
 
 /* ---- Reading the table ----------------------------------------------------------------------- */
 
@@ -473,6 +516,13 @@ typedef struct sr_info {
      * to be out of scope; NaN: cosine 0.60. */
     double auto_threshold;
     char fast_model[128]; /* of the fast path while it is loaded, or "" */
+    /* Memory of the search index, and of it the part that holds vectors in full; 0 while no model is
+     * loaded. */
+    uint64_t index_bytes, index_exact_bytes;
+    uint64_t rows_dead;       /* of the index: removed, and not yet given back */
+    uint64_t waiting;         /* deferred changes that are not stored yet */
+    uint64_t lost;            /* deferred changes taken back since the opening */
+    sr_durability durability; /* of changes that do not name another */
 } sr_info;
 
 /* Fills `info`, whose `size` the caller has set. Loads no model. */

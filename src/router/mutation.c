@@ -9,6 +9,7 @@
  * reader can never have seen what a crash then takes back.
  */
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #include "router/json_text.h"
@@ -27,12 +28,16 @@ typedef struct mutation_call {
     size_t oos_count;
     sr_progress_fn *progress;
     void *progress_user;
-    sr_str name;         /* of the route that is removed or loses utterances */
+    sr_str name;         /* of the route that loses utterances */
     const sr_str *texts; /* `text_count` utterances to be removed */
     size_t text_count;
     sr_status (*make)(struct mutation_call *mutation, mutation_plan *plan, sr_error *error);
-    sri_arena metadata; /* of the routes, as it will be stored */
-    sri_map encoded;    /* texts, to their row in `vectors`; both survive an attempt */
+    sri_arena kept;      /* metadata of the routes as it will be stored, vectors at their length */
+    const float **given; /* vectors of each route's utterances; NULL: of none */
+    const sr_str *names; /* `name_count` routes to be removed */
+    size_t name_count;
+    sr_durability durability;
+    sri_map encoded; /* texts, to their row in `vectors`; both survive an attempt */
     float *vectors;
     size_t vector_count;
 } mutation_call;
@@ -45,7 +50,7 @@ static bool find_new_texts(mutation_call *mutation, const mutation_plan *plan, s
     *count = 0;
     for (size_t i = 0; i < plan->add_count; i++) {
         sr_str text = utterance_text(plan->adds[i].utterance);
-        if (sri_table_find_vector(plan->table, text) != NULL ||
+        if (plan->adds[i].vector != NULL || sri_table_find_vector(plan->table, text) != NULL ||
             sri_map_get(&mutation->encoded, text, NULL))
             continue;
         if (!sri_map_put(&mutation->encoded, text, mutation->vector_count + *count)) return false;
@@ -103,6 +108,7 @@ static void find_vectors(const mutation_call *mutation, mutation_plan *plan) {
         planned_add *add = &plan->adds[i];
         sr_str text = utterance_text(add->utterance);
         uint64_t row = 0;
+        if (add->vector != NULL) continue;
         add->vector = sri_table_find_vector(plan->table, text);
         if (add->vector != NULL) continue;
         bool found = sri_map_get(&mutation->encoded, text, &row);
@@ -198,38 +204,6 @@ static sr_status attempt(mutation_call *mutation, mutation_plan *plan, bool *aga
     return code;
 }
 
-static sr_status run(mutation_call *mutation, sr_receipt *receipt, sr_error *error) {
-    sr_router *router = mutation->router;
-    if (atomic_load(&router->store->read_only))
-        return sri_fail(error, SR_ERR_READ_ONLY, router->database,
-                        "%s is open for reading only; check its permissions and its directory's",
-                        router->database);
-    bool again = true;
-    sr_status code = SR_OK;
-    pthread_mutex_lock(&router->writer);
-    for (int i = 0; i < MAX_ATTEMPTS && again && code == SR_OK; i++) {
-        mutation_plan plan = {0};
-        code = attempt(mutation, &plan, &again, error);
-        if (code == SR_OK && !again && receipt != NULL) {
-            *receipt = plan.receipt;
-            receipt->revision = router->table->state.revision;
-        }
-        sri_plan_free(&plan);
-    }
-    pthread_mutex_unlock(&router->writer);
-    sri_arena_free(&mutation->metadata);
-    sri_map_free(&mutation->encoded);
-    sri_free(mutation->vectors);
-    if (code == SR_OK && again)
-        return sri_fail(
-            error, SR_ERR_BUSY, router->database,
-            "other processes changed %s each of %d times that this change was tried; try again",
-            router->database, MAX_ATTEMPTS);
-    return code;
-}
-
-/* ---- The public calls ----------------------------------------------------------------------------------------------- */
-
 /* A route of the caller's, whose struct may be an older or a newer one. */
 static sr_status take_route(const mutation_call *mutation, size_t i, sr_route *route,
                             sr_error *error) {
@@ -243,18 +217,127 @@ static sr_status take_route(const mutation_call *mutation, size_t i, sr_route *r
     return sri_take_options(route, sizeof *route, given, "sr_route", error);
 }
 
+/* ---- Vectors that the caller gives ---------------------------------------------------------------------------- */
+
+#define UNIT_WITHIN    1e-3 /* what is refused otherwise */
+#define EXACTLY_WITHIN 1e-6 /* what is taken as it is */
+
+static double length_of(const float *row, size_t dimension) {
+    double sum = 0;
+    for (size_t i = 0; i < dimension; i++) sum += (double)row[i] * row[i];
+    return sqrt(sum);
+}
+
+/* The rows themselves, or copies of length 1. */
+static sr_status take_rows(mutation_call *mutation, const float *rows, size_t count,
+                           size_t dimension, size_t number, sr_error *error) {
+    double furthest = 0;
+    for (size_t i = 0; i < count; i++) {
+        double off = fabs(length_of(rows + i * dimension, dimension) - 1);
+        if (!(off <= UNIT_WITHIN))
+            return sri_fail(error, SR_ERR_INVALID, "vectors",
+                            "vector %zu of routes[%zu] does not have length 1", i, number);
+        furthest = SRI_MAX(furthest, off);
+    }
+    mutation->given[number] = rows;
+    if (furthest <= EXACTLY_WITHIN) return SR_OK;
+    size_t floats, bytes;
+    float *copies = NULL;
+    if (sri_size_mul(count, dimension, &floats) && sri_size_mul(floats, sizeof(float), &bytes))
+        copies = sri_arena_alloc(&mutation->kept, bytes);
+    if (copies == NULL) return sri_fail_memory(error);
+    for (size_t i = 0; i < floats; i++) copies[i] = rows[i];
+    for (size_t i = 0; i < count; i++) {
+        double length = length_of(rows + i * dimension, dimension);
+        for (size_t k = 0; k < dimension; k++)
+            copies[i * dimension + k] = (float)(rows[i * dimension + k] / length);
+    }
+    mutation->given[number] = copies;
+    return SR_OK;
+}
+
+/* The model is needed to know the dimension. */
+static sr_status take_vectors(mutation_call *mutation, sr_error *error) {
+    sr_status code = SR_OK;
+    for (size_t i = 0; i < mutation->count && code == SR_OK; i++) {
+        sr_route route;
+        code = take_route(mutation, i, &route, error);
+        if (code != SR_OK || route.vectors == NULL || route.utterance_count == 0) continue;
+        if (mutation->given == NULL) {
+            mutation->given = sri_alloc_zero(mutation->count, sizeof *mutation->given);
+            code = mutation->given == NULL ? sri_fail_memory(error)
+                                           : sri_router_ready(mutation->router, error);
+        }
+        if (code == SR_OK)
+            code = take_rows(mutation, route.vectors, route.utterance_count,
+                             (size_t)sr_encoder_dimension(mutation->router->encoder), i, error);
+    }
+    return code;
+}
+
+/* ---- Running --------------------------------------------------------------------------------------------------- */
+
+static sr_status begin(mutation_call *mutation, sr_error *error) {
+    sr_router *router = mutation->router;
+    if (mutation->durability < SR_DURABILITY_DEFAULT ||
+        mutation->durability > SR_DURABILITY_DEFERRED)
+        return sri_fail(error, SR_ERR_INVALID, "durability", "there is no durability %d",
+                        (int)mutation->durability);
+    if (mutation->durability == SR_DURABILITY_DEFAULT) mutation->durability = router->durability;
+    if (mutation->durability == SR_DURABILITY_FULL)
+        return sri_fail(error, SR_ERR_UNSUPPORTED, "durability", "durability full is not there yet");
+    if (atomic_load(&router->store->read_only))
+        return sri_fail(error, SR_ERR_READ_ONLY, router->database,
+                        "%s is open for reading only; check its permissions and its directory's",
+                        router->database);
+    return take_vectors(mutation, error);
+}
+
+static sr_status run(mutation_call *mutation, sr_receipt *receipt, sr_error *error) {
+    sr_router *router = mutation->router;
+    bool again = true;
+    sr_status code = begin(mutation, error);
+    pthread_mutex_lock(&router->writer);
+    for (int i = 0; i < MAX_ATTEMPTS && again && code == SR_OK; i++) {
+        mutation_plan plan = {0};
+        code = attempt(mutation, &plan, &again, error);
+        if (code == SR_OK && !again && receipt != NULL) {
+            *receipt = plan.receipt;
+            receipt->durability = SR_DURABILITY_NORMAL; /* which is more than deferred */
+            receipt->revision = router->table->state.revision;
+        }
+        sri_plan_free(&plan);
+    }
+    pthread_mutex_unlock(&router->writer);
+    sri_arena_free(&mutation->kept);
+    sri_free(mutation->given);
+    sri_map_free(&mutation->encoded);
+    sri_free(mutation->vectors);
+    if (code == SR_OK && again)
+        return sri_fail(
+            error, SR_ERR_BUSY, router->database,
+            "other processes changed %s each of %d times that this change was tried; try again",
+            router->database, MAX_ATTEMPTS);
+    return code;
+}
+
+/* ---- The public calls ----------------------------------------------------------------------------------------------- */
+
 /* Equal metadata must be equal text, or storing the same table again would change it. */
 static sr_status compact_metadata(mutation_call *mutation, const sr_route *route, sr_str *compact,
                                   sr_error *error) {
     sri_buffer text = {0};
     bool enough = sri_json_compact(&text, *route->metadata);
-    if (enough) *compact = sri_arena_copy(&mutation->metadata, (sr_str){text.data, text.len});
+    if (enough) *compact = sri_arena_copy(&mutation->kept, (sr_str){text.data, text.len});
     sri_buffer_free(&text);
     return enough && compact->data != NULL ? SR_OK : sri_fail_memory(error);
 }
 
 static sr_status make_put(mutation_call *mutation, mutation_plan *plan, sr_error *error) {
     sr_status code = SR_OK;
+    size_t dimension = 0;
+    if (mutation->given != NULL)
+        dimension = (size_t)sr_encoder_dimension(mutation->router->encoder);
     for (size_t i = 0; i < mutation->count && code == SR_OK; i++) {
         sr_route route;
         code = take_route(mutation, i, &route, error);
@@ -263,13 +346,16 @@ static sr_status make_put(mutation_call *mutation, mutation_plan *plan, sr_error
             code = compact_metadata(mutation, &route, &compact, error);
             route.metadata = &compact;
         }
-        if (code == SR_OK) code = sri_plan_put(plan, &route, mutation->mode, error);
+        if (code == SR_OK)
+            code =
+                sri_plan_put(plan, &route, mutation->mode,
+                             mutation->given == NULL ? NULL : mutation->given[i], dimension, error);
     }
     sr_route oos = {.name = sr_str_of(SR_OOS_NAME),
                     .utterances = mutation->oos,
                     .utterance_count = mutation->oos_count};
     if (code == SR_OK && mutation->oos_count > 0)
-        code = sri_plan_put(plan, &oos, mutation->mode, error);
+        code = sri_plan_put(plan, &oos, mutation->mode, NULL, 0, error);
     return code;
 }
 
@@ -317,6 +403,7 @@ sr_status sr_routes_put(sr_router *router, const sr_route *routes, size_t n,
                               .mode = options.mode,
                               .oos = options.oos,
                               .oos_count = options.oos_count,
+                              .durability = options.durability,
                               .progress = options.progress,
                               .progress_user = options.progress_user,
                               .make = make_put};
@@ -345,14 +432,30 @@ static sr_status check_name(sr_str name, sr_error *error) {
 }
 
 static sr_status make_removal(mutation_call *mutation, mutation_plan *plan, sr_error *error) {
-    return sri_plan_remove_route(plan, mutation->name, error);
+    sr_status code = SR_OK;
+    for (size_t i = 0; i < mutation->name_count && code == SR_OK; i++)
+        code = sri_plan_remove_route(plan, mutation->names[i], error);
+    return code;
+}
+
+sr_status sr_routes_remove(sr_router *router, const sr_str *names, size_t n,
+                           const sr_remove_options *given, sr_receipt *receipt, sr_error *error) {
+    sr_remove_options options;
+    sr_status code = sri_take_options(&options, sizeof options, given, "sr_remove_options", error);
+    if (code == SR_OK && names == NULL && n > 0)
+        code = sri_fail(error, SR_ERR_INVALID, "names", "%zu names, but none are given", n);
+    for (size_t i = 0; i < n && code == SR_OK; i++) code = check_name(names[i], error);
+    if (code != SR_OK) return code;
+    mutation_call mutation = {.router = router,
+                              .names = names,
+                              .name_count = n,
+                              .durability = options.durability,
+                              .make = make_removal};
+    return run(&mutation, receipt, error);
 }
 
 sr_status sr_route_remove(sr_router *router, sr_str name, sr_receipt *receipt, sr_error *error) {
-    sr_status code = check_name(name, error);
-    if (code != SR_OK) return code;
-    mutation_call mutation = {.router = router, .name = name, .make = make_removal};
-    return run(&mutation, receipt, error);
+    return sr_routes_remove(router, &name, 1, NULL, receipt, error);
 }
 
 static sr_status make_utterance_removal(mutation_call *mutation, mutation_plan *plan,
@@ -388,6 +491,12 @@ sr_status sr_oos_remove(sr_router *router, const sr_str *texts, size_t n, sr_rec
                         sr_error *error) {
     sr_str name = sr_str_of(SR_OOS_NAME);
     if (texts != NULL || n > 0) return remove_texts(router, name, texts, n, receipt, error);
-    mutation_call mutation = {.router = router, .name = name, .make = make_removal};
+    mutation_call mutation = {
+        .router = router, .names = &name, .name_count = 1, .make = make_removal};
     return run(&mutation, receipt, error);
+}
+
+sr_status sr_router_flush(sr_router *router, sr_error *error) {
+    (void)router, (void)error; /* every change is stored when its call returns */
+    return SR_OK;
 }

@@ -51,9 +51,10 @@ typedef struct mutation_plan {
     bool applied;     /* the table owns what was made; what it had is to be freed with the plan */
 } mutation_plan;
 
-/* Each reads the table and changes nothing but the plan. The caller holds `writer`. */
+/* Each reads the table and changes nothing but the plan. The caller holds `writer`. `vectors` (NULL: to be
+ * found) are those of the route's utterances, `dimension` floats each; lent until the plan is freed. */
 SR_MUST_CHECK sr_status sri_plan_put(mutation_plan *plan, const sr_route *route, sr_put_mode mode,
-                                     sr_error *error);
+                                     const float *vectors, size_t dimension, sr_error *error);
 SR_MUST_CHECK sr_status sri_plan_remove_route(mutation_plan *plan, sr_str name, sr_error *error);
 SR_MUST_CHECK sr_status sri_plan_remove_utterances(mutation_plan *plan, sr_str name,
                                                    const sr_str *texts, size_t n, sr_error *error);

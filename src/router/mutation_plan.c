@@ -77,28 +77,28 @@ static route_draft *draft_for(mutation_plan *plan, sr_str name, bool replace) {
 
 /* ---- Putting ------------------------------------------------------------------------------------------------- */
 
-static bool add_new(mutation_plan *plan, route_draft *draft, sr_str text) {
+static bool add_new(mutation_plan *plan, route_draft *draft, sr_str text, const float *vector) {
     void *adds = plan->adds;
     bool enough = sri_grow(&adds, &plan->add_capacity, plan->add_count + 1, sizeof *plan->adds);
     plan->adds = adds;
     utterance *made = enough ? sri_utterance_make(text) : NULL;
     if (made == NULL) return false;
-    plan->adds[plan->add_count++] = (planned_add){made, draft, NULL};
+    plan->adds[plan->add_count++] = (planned_add){made, draft, vector};
     return list_append(draft, made);
 }
 
-static bool put_text(mutation_plan *plan, route_draft *draft, sr_str text) {
+static bool put_text(mutation_plan *plan, route_draft *draft, sr_str text, const float *vector) {
     utterance *had =
         draft->old == NULL ? NULL : sri_table_find_utterance(plan->table, draft->old, text);
     if (had != NULL || sri_map_get(&draft->seen, text, NULL)) plan->receipt.duplicates++;
     if (had != NULL && !draft->replaced) return true;
     if (sri_map_get(&draft->seen, text, NULL)) return true;
     if (!sri_map_put(&draft->seen, text, 1)) return false;
-    return had != NULL ? list_append(draft, had) : add_new(plan, draft, text);
+    return had != NULL ? list_append(draft, had) : add_new(plan, draft, text, vector);
 }
 
 sr_status sri_plan_put(mutation_plan *plan, const sr_route *route, sr_put_mode mode,
-                       sr_error *error) {
+                       const float *vectors, size_t dimension, sr_error *error) {
     route_draft *draft = draft_for(plan, route->name, mode == SR_PUT_REPLACE);
     if (draft == NULL) return sri_fail_memory(error);
     if (route->threshold != NULL) {
@@ -108,7 +108,9 @@ sr_status sri_plan_put(mutation_plan *plan, const sr_route *route, sr_put_mode m
     if (route->description != NULL) draft->description = *route->description;
     if (route->metadata != NULL) draft->metadata = *route->metadata;
     for (size_t i = 0; i < route->utterance_count; i++)
-        if (!put_text(plan, draft, route->utterances[i])) return sri_fail_memory(error);
+        if (!put_text(plan, draft, route->utterances[i],
+                      vectors == NULL ? NULL : vectors + i * dimension))
+            return sri_fail_memory(error);
     return SR_OK;
 }
 

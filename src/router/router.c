@@ -246,6 +246,9 @@ static sr_status check_options(const sr_options *options, sr_error *error) {
     if (!(options->margin >= 0 && options->margin <= 2))
         return sri_fail(error, SR_ERR_INVALID, "margin",
                         "margin %g is not a difference of cosines from 0 to 2", options->margin);
+    if (options->durability < SR_DURABILITY_DEFAULT || options->durability > SR_DURABILITY_DEFERRED)
+        return sri_fail(error, SR_ERR_INVALID, "durability", "there is no durability %d",
+                        (int)options->durability);
     if ((options->flags & ~(unsigned)KNOWN_FLAGS) != 0)
         return sri_fail(error, SR_ERR_INVALID, "flags", "there are no open flags 0x%x",
                         options->flags & ~(unsigned)KNOWN_FLAGS);
@@ -277,6 +280,8 @@ static sr_status make_router(const sr_options *options, sr_router **handle, sr_e
     router->cache_bytes = options->cache_bytes;
     router->flags = options->flags;
     router->margin = options->margin;
+    router->durability =
+        options->durability == SR_DURABILITY_DEFAULT ? SR_DURABILITY_NORMAL : options->durability;
     router->progress = options->progress;
     router->progress_user = options->progress_user;
     router->encoder = options->encoder;
@@ -389,6 +394,7 @@ static void fill_info(const sr_router *router, sr_info *info) {
     info->oos_examples = sri_table_oos(router->table);
     info->models = state->models;
     info->schema = atomic_load(&router->store->schema);
+    info->durability = router->durability;
     info->read_only = atomic_load(&router->store->read_only);
     fill_fit(router, info);
     snprintf(info->database, sizeof info->database, "%s", router->database);

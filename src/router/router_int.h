@@ -162,6 +162,7 @@ struct sr_router {
     sr_profile profile;
     unsigned flags;
     double margin;
+    sr_durability durability; /* of changes that name none */
     sr_progress_fn *progress;
     void *progress_user;
     pthread_mutex_t writer;
