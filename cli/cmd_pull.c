@@ -124,6 +124,11 @@ int cli_pull(cli_state *cli) {
     if (stall < 1 || stall > 3600) return cli_usage(cli, "--stall %d: give 1 to 3600", stall);
     if (pull.to != NULL && pull.to[0] == '\0') return cli_usage(cli, "--to needs a directory");
     if (pull.offline && pull.force) return cli_usage(cli, "--offline or --force, not both");
+    if (cli->prefix != NULL && cli->prefix[0] == '@')
+        return cli_usage(cli,
+                         "--prefix %s: a model that is pulled has no named prefixes yet; give "
+                         "the text itself",
+                         cli->prefix);
     pull.stall_seconds = stall;
     return run(cli, &pull);
 }

@@ -120,7 +120,7 @@ static bool put_help(cli_state *cli) {
         "  --model NAME    a shipped or pulled model, or a directory (default: bge-small-en-v1.5)\n"
         "  --fast-model NAME\n"
         "                  the static model of the fast path, or none (default: static-en)\n"
-        "  --prefix TEXT   put before every text; the model's files name the default\n"
+        "  --prefix TEXT   put before every text, or @NAME for one that the model's files name\n"
         "  --threads N     worker threads (default: one for each core)\n"
         "  --reencode      add the vectors that this model lacks; those of others are kept\n"
         "  --json          print JSON\n"

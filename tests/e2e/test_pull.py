@@ -326,6 +326,11 @@ def test_another_directory(puller):
     assert (puller.directory / "mine" / "full.txt").read_text() == "precious"
 
 
+def test_pull_takes_no_named_prefix(puller):
+    result = puller.pull("--prefix", "@query", expect=2)
+    assert "@query" in result.err and "the text itself" in result.err
+
+
 def test_a_prefix_becomes_the_models_own(puller):
     puller.pull("--prefix", "query: ")
     assert puller.installed()["prefix"] == "query: "
