@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -19,6 +20,8 @@ PROGRAM = os.environ.get("SYNAPTOROUTE", str(BUILD / "cli" / "synaptoroute"))
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than a few seconds")
+    # A shell that runs the tests in the background ignores interrupts, and the programs would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Result:
