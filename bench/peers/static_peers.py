@@ -64,7 +64,7 @@ def measure_agreement(python, options, texts):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    common.add_options(parser, "peers-static")
+    common.add_options(parser, "static_peers")
     parser.add_argument("--model", default=os.path.join(common.ROOT, "models", "static-en"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2, help="of each measurement")
