@@ -12,7 +12,7 @@
 #include "decide/fit_int.h"
 
 #define MAGIC   "SynFit\r\n"
-#define VERSION 1u
+#define VERSION 2u
 
 /* A fit for this many routes is not made in the first place; nor read. */
 #define MAX_ROUTES (1u << 22)
@@ -69,8 +69,9 @@ static bool put_lexical(sri_buffer *out, const sri_fit *fit) {
 
 static bool put_centres(sri_buffer *out, const sri_centres *c) {
     return put(out, c->slow, c->routes * c->dimension, sizeof *c->slow) &&
+           put(out, c->usual, c->routes, sizeof *c->usual) &&
            put(out, c->mean, c->fast_dimension, sizeof *c->mean) &&
-           put(out, c->fast, c->routes * c->fast_dimension, sizeof *c->fast);
+           put(out, c->fast, c->routes * SRI_PROTOTYPES * c->fast_dimension, sizeof *c->fast);
 }
 
 /* Lengths and counts of all words, then their letters. */
@@ -185,10 +186,11 @@ static bool get_lexical(reader *r, const numbers *n, sri_fit *fit) {
 static bool get_centres(reader *r, const numbers *n, sri_centres *c) {
     size_t slow, fast;
     if (!sri_size_mul(n->routes, n->dimension, &slow) ||
-        !sri_size_mul(n->routes, n->fast_dimension, &fast))
+        !sri_size_mul(n->routes, SRI_PROTOTYPES * n->fast_dimension, &fast))
         return false;
-    *c = (sri_centres){n->routes, n->dimension, n->fast_dimension, NULL, NULL, NULL};
+    *c = (sri_centres){n->routes, n->dimension, n->fast_dimension, NULL, NULL, NULL, NULL};
     return (c->slow = get_array(r, slow, sizeof *c->slow)) != NULL &&
+           (c->usual = get_array(r, n->routes, sizeof *c->usual)) != NULL &&
            (c->mean = get_array(r, n->fast_dimension, sizeof *c->mean)) != NULL &&
            (c->fast = get_array(r, fast, sizeof *c->fast)) != NULL;
 }

@@ -12,82 +12,6 @@
 
 #include "decide/fit_int.h"
 
-/* ---- Centres ---------------------------------------------------------------------------------------------- */
-
-static float *row(float *matrix, size_t i, size_t width) { return matrix + i * width; }
-
-static void add(float *sum, const float *vector, size_t width) {
-    for (size_t d = 0; d < width; d++) sum[d] += vector[d];
-}
-
-/* To length 1; a vector of zeros stays. */
-static void normalise(float *vector, size_t width) {
-    double squares = 0;
-    for (size_t d = 0; d < width; d++) squares += (double)vector[d] * vector[d];
-    if (!(squares > 0)) return;
-    float scale = (float)(1 / sqrt(squares));
-    for (size_t d = 0; d < width; d++) vector[d] *= scale;
-}
-
-/* Takes the mean of the routes off each; not with so few that the mean says nothing. */
-static void subtract_mean(sri_centres *c) {
-    size_t width = c->fast_dimension;
-    for (size_t r = 0; r < c->routes; r++) add(c->mean, row(c->fast, r, width), width);
-    for (size_t d = 0; d < width; d++)
-        c->mean[d] = c->routes > 4 ? c->mean[d] / (float)c->routes : 0;
-    for (size_t r = 0; r < c->routes; r++)
-        for (size_t d = 0; d < width; d++) row(c->fast, r, width)[d] -= c->mean[d];
-}
-
-bool sri_centres_make(const sri_samples *s, unsigned fold, sri_centres *c) {
-    *c = (sri_centres){s->routes, s->dimension, s->fast_dimension, NULL, NULL, NULL};
-    c->slow = sri_alloc_zero(s->routes, s->dimension * sizeof *c->slow);
-    c->mean = sri_alloc_zero(s->fast_dimension, sizeof *c->mean);
-    c->fast = sri_alloc_zero(s->routes, s->fast_dimension * sizeof *c->fast);
-    uint32_t *counts = sri_alloc_zero(s->routes, sizeof *counts);
-    if (c->slow == NULL || c->mean == NULL || c->fast == NULL || counts == NULL) {
-        sri_free(counts);
-        sri_centres_free(c);
-        return false;
-    }
-    for (size_t i = 0; i < s->named; i++) {
-        uint32_t route = s->targets[i];
-        if (route == SRI_FIT_OUT_OF_SCOPE || (i < s->table && s->folds[i] == fold)) continue;
-        counts[route]++;
-        add(row(c->slow, route, s->dimension), row(s->vectors, i, s->dimension), s->dimension);
-        add(row(c->fast, route, s->fast_dimension), row(s->fast_vectors, i, s->fast_dimension),
-            s->fast_dimension);
-    }
-    for (size_t r = 0; r < s->routes; r++) {
-        normalise(row(c->slow, r, s->dimension), s->dimension);
-        for (size_t d = 0; d < s->fast_dimension; d++)
-            row(c->fast, r, s->fast_dimension)[d] /= (float)SRI_MAX(counts[r], 1u);
-    }
-    subtract_mean(c);
-    for (size_t r = 0; r < s->routes; r++)
-        normalise(row(c->fast, r, s->fast_dimension), s->fast_dimension);
-    sri_free(counts);
-    return true;
-}
-
-void sri_centres_free(sri_centres *c) {
-    sri_free(c->slow);
-    sri_free(c->mean);
-    sri_free(c->fast);
-    *c = (sri_centres){0};
-}
-
-float sri_centres_fast(const sri_centres *c, const float *vector, uint32_t route) {
-    const float *centre = row(c->fast, route, c->fast_dimension);
-    float squares = 0, sum = 0;
-    for (size_t d = 0; d < c->fast_dimension; d++) {
-        float away = vector[d] - c->mean[d];
-        squares += away * away;
-        sum += away * centre[d];
-    }
-    return squares > 0 ? sum / sqrtf(squares) : 0;
-}
-
 /* ---- Room --------------------------------------------------------------------------------------------------- */
 
 sr_status sri_held_open(size_t classes, size_t capacity, sri_held *held, sr_error *error) {
@@ -184,8 +108,8 @@ static void compare_centres(const nearest *job, sri_evidence *evidence, size_t n
         sri_kernels_get()->dots(b->queries, n, c->slow + first * c->dimension, rows, c->dimension,
                                 b->scores);
         for (size_t q = 0; q < n; q++)
-            for (size_t i = 0; i < rows; i++)
-                evidence[q].centre = SRI_MAX(evidence[q].centre, b->scores[q * rows + i]);
+            evidence[q].centre = SRI_MAX(
+                evidence[q].centre, sri_centres_slow(c, b->scores + q * rows, first, rows, NULL));
     }
 }
 

@@ -3,6 +3,7 @@
  *
  *   fit_samples.c   the table's texts as samples: vectors, lexical features, folds
  *   fit_heads.c     trains heads
+ *   fit_centres.c   where routes are: their middles, and what their texts gather around
  *   fit_held.c      evidence about texts that heads and neighbours have not seen
  *   fit_weigh.c     evidence to probabilities: the blend, the out-of-scope score, confidence
  *   fit_stack.c     weights with which experts are added up
@@ -93,22 +94,31 @@ void sri_trainer_close(sri_trainer *trainer);
 SR_MUST_CHECK sr_status sri_trainer_fit(sri_trainer *trainer, unsigned fold, const sri_heads *start,
                                         sri_progress *progress, sri_heads *heads, sr_error *error);
 
-/* ---- Evidence (fit_held.c) --------------------------------------------------------------------------- */
+/* ---- Centres (fit_centres.c) -------------------------------------------------------------------------- */
 
-/* The middle of each route: the sum of its vectors and its name's, brought to length 1. */
+/* Points that a route's static vectors gather around: up to so many, else the first repeats. */
+#define SRI_PROTOTYPES 8
+
 typedef struct sri_centres {
     size_t routes, dimension, fast_dimension;
-    float *slow; /* [routes, dimension] */
-    float *mean; /* [fast_dimension] of the routes' own mean static vectors */
-    float *fast; /* [routes, fast_dimension], less `mean` */
+    float *slow;  /* [routes, dimension] the sum of a route's vectors and its name's, of length 1 */
+    float *usual; /* [routes] mean cosine of these to it */
+    float *mean;  /* [fast_dimension] of the routes' own mean static vectors */
+    float *fast;  /* [routes, SRI_PROTOTYPES, fast_dimension] less `mean`, of length 1 */
 } sri_centres;
 
 /* From the utterances outside of `fold` and all names. */
 SR_MUST_CHECK bool sri_centres_make(const sri_samples *samples, unsigned fold,
                                     sri_centres *centres);
 void sri_centres_free(sri_centres *centres);
-/* The cosine of a static vector, less the mean, to the centre of `route`; 0 when there is none. */
+/* Of a vector's cosines to the centres of the `n` routes from `first` on, the largest, each less its part of what is
+ * usual in the route; at least -1. `usable` (one flag a route, NULL: all) leaves routes out. */
+float sri_centres_slow(const sri_centres *centres, const float *cosines, size_t first, size_t n,
+                       const uint8_t *usable);
+/* The cosine of a static vector, less the mean, to the nearest prototype of `route`; 0 when there is none. */
 float sri_centres_fast(const sri_centres *centres, const float *vector, uint32_t route);
+
+/* ---- Evidence (fit_held.c) --------------------------------------------------------------------------- */
 
 /* What is known about a text before it is weighed. */
 typedef struct sri_evidence {
@@ -117,9 +127,10 @@ typedef struct sri_evidence {
     size_t hit_count;
     float
         oos_cosine; /* to the nearest out-of-scope example, or what it is below; -1: there is none */
-    float centre;   /* of the slow path: cosine to the nearest centre of a route */
-    float fast_centre; /* that of the static vector to the centre of the fast head's best route */
-    float coverage;    /* share of lexical features that the table knows */
+    float centre;   /* of the slow path: how near the nearest centre of a route is */
+    float
+        fast_centre; /* of the static vector to the nearest prototype of the fast head's best route */
+    float coverage; /* share of lexical features that the table knows */
 } sri_evidence;
 
 /* Evidence about texts by heads and neighbours that have not seen them. */

@@ -128,10 +128,7 @@ static void slow_evidence(const sri_fit *fit, const float *vector, const sri_fit
     }
     sri_kernels_get()->dots(vector, 1, fit->centres.slow, fit->route_count, fit->dimension,
                             d->centres);
-    evidence->centre = -1;
-    for (size_t r = 0; r < fit->route_count; r++)
-        if (usable == NULL || usable[r] != 0)
-            evidence->centre = SRI_MAX(evidence->centre, d->centres[r]);
+    evidence->centre = sri_centres_slow(&fit->centres, d->centres, 0, fit->route_count, usable);
 }
 
 /* ---- Answers ------------------------------------------------------------------------------------------------ */

@@ -6,10 +6,10 @@
  * with weights and go through one softmax: a product of experts. A route that is not among the hits is given
  * the cosine of the last one. On the fast path it is the fast head's logits alone.
  *
- * Whether any. Three features, each standardised by the table's own held-out texts, are added up. Slow: the
- * cosine to the nearest centre of a route, which alone tells strangers apart better than the best
- * cosine or the largest logit; the cosine of the best route's best utterance; the sum of its logits in
- * both heads. Fast: the largest logit, the cosine to that route's centre, and the share of known lexical
+ * Whether any. Three features, each standardised by the table's own held-out texts, are added up. Slow: how near the
+ * nearest centre of a route is, which alone tells strangers apart better than the best cosine or the largest
+ * logit; the cosine of the best route's best utterance; the sum of its logits in both heads. Fast: the largest
+ * logit, the cosine to the nearest prototype of that route (both: fit_centres.c), and the share of known lexical
  * features. A fixed logistic function of the sum is the probability. It is not fitted to the table:
  * routes left out to play strangers are far nearer than strangers are, and what is fitted to them
  * turns down much too much. The constants were chosen on validation texts of CLINC150 and on training texts of
@@ -28,7 +28,7 @@ const sri_knobs sri_knobs_prior = {
     .sharpness = 1,
     .slow_in_scope = {.bias = 6, .weight = {2.4}},
     .fast_in_scope = {.bias = 6, .weight = {2.4}},
-    .gate_scope = -0.6,
+    .gate_scope = -0.4,
     .gate_confidence = 0.9,
 };
 

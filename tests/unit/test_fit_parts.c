@@ -1,5 +1,6 @@
 /*
- * test_fit_parts.c - what a fit is put together from: names as texts, folds, logistic regression, stacking, weighing.
+ * test_fit_parts.c - what a fit is put together from: names as texts, folds, centres, logistic regression,
+ * stacking, weighing.
  */
 #include "fit_table.h"
 
@@ -204,6 +205,132 @@ static void held_out_texts_do_not_see_their_fold(void **state) {
     sri_samples_close(&s);
     sri_pool_close(&pool);
     close_bench(&b);
+}
+
+/* ---- Centres ----------------------------------------------------------------------------------------------- */
+
+#define AXES ((size_t)8)
+
+/* Samples of routes whose vectors point along an axis or between two; static vectors are the same. */
+typedef struct points {
+    uint32_t targets[40];
+    uint8_t folds[40];
+    float vectors[40 * AXES];
+    sri_samples s;
+} points;
+
+static void add_point(points *p, uint32_t route, uint8_t fold, float x, float y, size_t axis) {
+    size_t i = p->s.table++;
+    float *v = p->vectors + i * AXES, length = sqrtf(x * x + y * y);
+    memset(v, 0, AXES * sizeof *v);
+    v[axis] = x / length;
+    v[axis + 1] = y / length;
+    p->targets[i] = route;
+    p->folds[i] = fold;
+}
+
+static sri_centres centres_of(points *p, size_t routes, unsigned fold) {
+    p->s.routes = routes;
+    p->s.dimension = p->s.fast_dimension = AXES;
+    p->s.named = p->s.table;
+    p->s.targets = p->targets;
+    p->s.folds = p->folds;
+    p->s.vectors = p->s.fast_vectors = p->vectors;
+    sri_centres centres;
+    assert_true(sri_centres_make(&p->s, fold, &centres));
+    return centres;
+}
+
+static float fast_cosine(const sri_centres *c, uint32_t route, float x, float y, size_t axis) {
+    points one = {0};
+    add_point(&one, 0, 0, x, y, axis);
+    return sri_centres_fast(c, one.vectors, route);
+}
+
+/* A route that is asked for in several ways: all are near, and what lies between is not. */
+static void texts_gather_around_prototypes(void **state) {
+    (void)state;
+    points p = {0};
+    for (int i = -9; i < 9; i++) {
+        float off = 0.02f * (float)i;
+        if (i % 2 == 0)
+            add_point(&p, 0, 1, 1, off, 0);
+        else
+            add_point(&p, 0, 1, off, 1, 0);
+    }
+    add_point(&p, 0, 1, 0.02f, 1, 1);
+    for (int i = 0; i < 3; i++) add_point(&p, 1, 1, 1, 0.01f * (float)i, 4);
+    sri_centres c = centres_of(&p, 2, 0);
+    assert_true(fast_cosine(&c, 0, 1, 0.01f, 0) > 0.99f);
+    assert_true(fast_cosine(&c, 0, 0.01f, 1, 1) > 0.99f); /* asked for once */
+    assert_true(fast_cosine(&c, 0, 0.01f, 1, 0) > 0.99f);
+    assert_true(fast_cosine(&c, 0, 1, 1, 0) < 0.85f);
+    assert_true(fast_cosine(&c, 0, 1, 0, 4) < 0.01f);
+    assert_true(fast_cosine(&c, 1, 1, 0, 4) > 0.99f);
+    assert_true(fast_cosine(&c, 1, 1, 0, 0) < 0.01f);
+    sri_centres_free(&c);
+}
+
+static void a_fold_left_out_is_not_gathered_around(void **state) {
+    (void)state;
+    points p = {0};
+    for (int i = 0; i < 12; i++) add_point(&p, 0, 1, 1, 0.01f * (float)i, 0);
+    add_point(&p, 0, 3, 1, 0, 4);
+    sri_centres with = centres_of(&p, 1, 0), without = centres_of(&p, 1, 3);
+    assert_true(fast_cosine(&with, 0, 1, 0, 4) > 0.99f);
+    assert_true(fast_cosine(&without, 0, 1, 0, 4) < 0.01f);
+    sri_centres_free(&with);
+    sri_centres_free(&without);
+}
+
+/* What all texts of a table have in common is no nearness to any of its routes. */
+static void what_routes_share_says_nothing(void **state) {
+    (void)state;
+    points p = {0};
+    for (uint32_t r = 0; r < 6; r++) {
+        add_point(&p, r, 1, 1, 0, 0);
+        p.vectors[r * AXES + 1 + r] = 0.1f + 0.05f * (float)r;
+    }
+    sri_centres c = centres_of(&p, 6, 0);
+    for (uint32_t r = 0; r < 6; r++) {
+        assert_true(fabsf(sri_centres_fast(&c, p.vectors + r * AXES, r) - 1) < 1e-5f);
+        /* Their cosine is 0.9 and more. */
+        assert_true(sri_centres_fast(&c, p.vectors + r * AXES, (r + 1) % 6) < 0.5f);
+    }
+    sri_centres_free(&c);
+}
+
+/* The same cosine says more of a route whose texts vary than of one whose texts are all alike. */
+static void a_varied_route_is_near_from_farther_off(void **state) {
+    (void)state;
+    points p = {0};
+    for (int i = 0; i < 4; i++) add_point(&p, 0, 1, 1, 0, 0);
+    for (int i = 0; i < 4; i++) add_point(&p, 1, 1, 1, i % 2 == 0 ? 1.0f : -1.0f, 4);
+    sri_centres c = centres_of(&p, 2, 0);
+    const float alike[2] = {0.8f, 0.1f}, varied[2] = {0.1f, 0.8f};
+    assert_true(fabsf(c.usual[0] - 1) < 1e-6f && fabsf(c.usual[1] - 0.70710678f) < 1e-6f);
+    assert_true(sri_centres_slow(&c, varied, 0, 2, NULL) >
+                sri_centres_slow(&c, alike, 0, 2, NULL) + 0.1f);
+    const uint8_t first[2] = {1, 0};
+    assert_true(sri_centres_slow(&c, varied, 0, 2, first) <
+                sri_centres_slow(&c, alike, 0, 2, first));
+    /* A part of the routes is compared with its own. */
+    assert_true(sri_centres_slow(&c, varied + 1, 1, 1, NULL) ==
+                sri_centres_slow(&c, varied, 0, 2, NULL));
+    sri_centres_free(&c);
+}
+
+/* Fewer routes than prototypes, and none: nothing but numbers comes out. */
+static void a_route_without_texts_has_no_centre(void **state) {
+    (void)state;
+    points p = {0};
+    add_point(&p, 0, 1, 1, 0, 0);
+    sri_centres c = centres_of(&p, 2, 0);
+    const float cosines[2] = {0.5f, 0};
+    assert_true(fast_cosine(&c, 1, 1, 0, 0) == 0);
+    assert_true(fast_cosine(&c, 0, 1, 0, 0) > 0.99f);
+    assert_true(c.usual[1] == 0 && isfinite(sri_centres_slow(&c, cosines, 0, 2, NULL)));
+    sri_centres_free(&c);
 }
 
 /* ---- Logistic regression ----------------------------------------------------------------------------------- */
@@ -531,6 +658,11 @@ int main(int argc, char **argv) {
         cmocka_unit_test(folds_do_not_depend_on_order),
         cmocka_unit_test(samples_are_in_order),
         cmocka_unit_test(held_out_texts_do_not_see_their_fold),
+        cmocka_unit_test(texts_gather_around_prototypes),
+        cmocka_unit_test(a_fold_left_out_is_not_gathered_around),
+        cmocka_unit_test(what_routes_share_says_nothing),
+        cmocka_unit_test(a_varied_route_is_near_from_farther_off),
+        cmocka_unit_test(a_route_without_texts_has_no_centre),
         cmocka_unit_test(a_regression_ends_at_the_least_loss),
         cmocka_unit_test(a_bias_alone_is_the_log_odds),
         cmocka_unit_test(without_evidence_the_prior_stays),
