@@ -110,7 +110,8 @@ static void leave_when_dead(sri_index *index, sri_chunk *home) {
 /* ---- Room ----------------------------------------------------------------------------------------- */
 
 static size_t chunk_bytes(const sri_index *index) {
-    return offsetof(sri_chunk, codes) + SRI_CHUNK_ROWS * index->dimension;
+    return offsetof(sri_chunk, codes) + SRI_CHUNK_ROWS * index->dimension +
+           sri_bits_bytes(index->dimension);
 }
 
 static sri_chunk *make_chunk(sri_index *index) {
@@ -122,6 +123,8 @@ static sri_chunk *make_chunk(sri_index *index) {
     made->live = 0;
     made->leaving = false;
     atomic_init(&made->used, 0);
+    atomic_init(&made->sealed, false);
+    sri_bits_place(&made->bits, made->codes + SRI_CHUNK_ROWS * index->dimension, index->dimension);
     return made;
 }
 
@@ -181,6 +184,7 @@ sr_status sri_index_reserve(sri_index *index, size_t rows, size_t vectors, size_
     if (!sri_steady_reserve(&index->orders, routes) || !make_room(index, rows) ||
         !make_exact_room(index, vectors))
         return sri_fail_memory(error);
+    if (routes > atomic_load(&index->routes)) atomic_store(&index->routes, routes);
     index->promised = SRI_MAX(index->promised, rows);
     index->promised_exact = SRI_MAX(index->promised_exact, vectors);
     return SR_OK;
@@ -242,6 +246,7 @@ static uint32_t append(sri_index *index, const sri_index_row *row) {
     atomic_store_explicit(&home->exact[place], keep ? keep_exact(index, row->vector) : NULL,
                           memory_order_relaxed);
     atomic_store_explicit(&home->used, place + 1, memory_order_release);
+    if (place + 1 == SRI_CHUNK_ROWS) sri_bits_seal(home, index->dimension);
     home->live++;
     index->count++;
     if (index->promised > 0) index->promised--;

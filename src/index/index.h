@@ -129,6 +129,9 @@ typedef struct sri_index_query {
     sri_team *team; /* shares the work of a single query out; NULL: the caller does all */
 } sri_index_query;
 
+/* The queries that one call answers as fast as it can; more are cut into blocks of this many. */
+#define SRI_INDEX_QUERY_BLOCK 32
+
 /* hits[q * k ..] takes the best `k` routes of query q, best first, and counts[q] their number, below k when fewer routes have
  * rows. Scores are exact dot products of the fp32 rows (kernels' `dots`); where one cannot be had, that of its
  * code. Equal scores: the route, or the utterance, that was added earlier comes first. The answer depends neither on

@@ -27,6 +27,16 @@ typedef struct sri_exact {
     float row[];
 } sri_exact;
 
+/* 1-bit codes of a chunk (index_bits.c). */
+typedef struct sri_bits {
+    uint8_t *signs;         /* as sri_sum_bits_fn wants them; NULL: the chunk will have none */
+    float *weights, *bases; /* [SRI_CHUNK_ROWS] */
+    float *centre;          /* [dimension] */
+    float centre_square;    /* of its length */
+    float doubt;            /* the largest ratio of a row's error to its weight */
+    float largest_scale;
+} sri_bits;
+
 typedef struct sri_chunk {
     sri_retired retired;
     struct sri_index *index;
@@ -44,7 +54,12 @@ typedef struct sri_chunk {
     uint32_t routes[SRI_CHUNK_ROWS];
     float scales[SRI_CHUNK_ROWS];
     uint8_t durable[SRI_CHUNK_ROWS]; /* the writer's */
-    _Alignas(64) int8_t codes[];     /* [SRI_CHUNK_ROWS, dimension] */
+
+    /* Of a full chunk, where the dimension is worth it; written once, before `sealed` (release). */
+    atomic_bool sealed;
+    sri_bits bits;
+
+    _Alignas(64) int8_t codes[]; /* [SRI_CHUNK_ROWS, dimension], then what `bits` points to */
 } sri_chunk;
 
 struct sri_index {
@@ -55,6 +70,7 @@ struct sri_index {
     sri_steady directory; /* of _Atomic(sri_chunk *), by number; NULL: none */
     atomic_size_t limit;  /* every number is below this */
     sri_steady orders;    /* of uint64_t, by route */
+    atomic_size_t routes; /* every route number is below this */
 
     /* The writer's. */
     sri_chunk *tail;        /* takes the next row; may be NULL or full */
@@ -96,5 +112,11 @@ static inline uint64_t sri_order_of(const sri_index *index, uint32_t route) {
 void sri_index_rotate(const float *vector, size_t dimension, float *rotated);
 /* values[0 .. dimension - 1]: the rotated vector in steps of the scale that is returned. */
 float sri_index_quantize(const float *vector, size_t dimension, int8_t *values);
+
+/* The bytes of a chunk's 1-bit codes, 0 where there are none; lets `bits` point to them, behind the codes; and
+ * fills them, when the chunk is full. */
+size_t sri_bits_bytes(size_t dimension);
+void sri_bits_place(sri_bits *bits, void *memory, size_t dimension);
+void sri_bits_seal(sri_chunk *chunk, size_t dimension);
 
 #endif
