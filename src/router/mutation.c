@@ -147,7 +147,7 @@ static sr_status store(sr_router *router, const mutation_plan *plan, bool *stale
         model = sri_router_model(router);
         commit.model = &model;
     }
-    sr_status code = router->store->kind->commit(router->store, &commit, stale, error);
+    sr_status code = sri_store_commit(router->store, &commit, stale, error);
     sri_free(changes);
     return code;
 }

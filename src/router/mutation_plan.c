@@ -307,22 +307,18 @@ static void route_change(const route_draft *draft, sri_change **next) {
     *(*next)++ = change;
 }
 
-static bool goes_with_route(const mutation_plan *plan, const utterance *gone) {
-    const route_draft *owner = find_draft(plan, gone->route->name);
-    return owner != NULL && owner->removed;
-}
-
 sri_change *sri_plan_changes(const mutation_plan *plan, size_t *count) {
     size_t most = plan->draft_count + plan->add_count + plan->removal_count + plan->move_count;
     sri_change *changes = sri_alloc_array(most, sizeof *changes), *next = changes;
     if (changes == NULL) return NULL;
     for (size_t i = 0; i < plan->draft_count; i++) route_change(plan->drafts[i], &next);
     for (size_t i = 0; i < plan->removal_count; i++)
-        if (!goes_with_route(plan, plan->removals[i]))
-            *next++ =
-                (sri_change){.kind = SRI_REMOVE_UTTERANCE, .utterance = plan->removals[i]->id};
+        *next++ = (sri_change){.kind = SRI_REMOVE_UTTERANCE,
+                               .route = plan->removals[i]->route->id,
+                               .utterance = plan->removals[i]->id};
     for (size_t i = 0; i < plan->move_count; i++)
         *next++ = (sri_change){.kind = SRI_MOVE_UTTERANCE,
+                               .route = plan->moves[i].utterance->route->id,
                                .utterance = plan->moves[i].utterance->id,
                                .to = plan->moves[i].id};
     for (size_t i = 0; i < plan->add_count; i++) {

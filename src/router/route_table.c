@@ -329,7 +329,11 @@ static sr_status load_vector(void *user, uint64_t id, const float *vector, sr_er
 sr_status sri_table_load(sri_store *store, const sri_store_model *model, route_table **handle,
                          size_t *missing, sr_error *error) {
     loader load = {.table = sri_route_table_make(), .model = model};
-    sri_store_sink sink = {&load, load_begin, load_route, load_utterance, load_vector};
+    sri_store_sink sink = {.user = &load,
+                           .begin = load_begin,
+                           .route = load_route,
+                           .utterance = load_utterance,
+                           .vector = load_vector};
     *handle = NULL;
     if (load.table == NULL) return sri_fail_memory(error);
     sr_status code = store->kind->load(store, model == NULL ? NULL : model->fingerprint,

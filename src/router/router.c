@@ -97,7 +97,7 @@ static sr_status store_missing(sr_router *router, const route_table *table, cons
     sri_commit commit = {
         table->state.revision, table->state.revision, table->state.next_id, &model, changes, count};
     bool stale;
-    return router->store->kind->commit(router->store, &commit, &stale, error);
+    return sri_store_commit(router->store, &commit, &stale, error);
 }
 
 /* Encodes what has no vector and stores it in one transaction. */

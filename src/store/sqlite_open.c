@@ -26,35 +26,6 @@
 #define EMPTY_LOOKS       50
 #define EMPTY_NANOSECONDS 10000000
 
-static const char schema[] =
-    "PRAGMA application_id = 1397895217;" /* APPLICATION_ID */
-    "PRAGMA user_version = 1;"            /* brought to SRI_STORE_SCHEMA at once */
-    "CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT, WITHOUT "
-    "ROWID;"
-    "CREATE TABLE routes (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
-    " threshold_kind INTEGER NOT NULL, threshold REAL NOT NULL,"
-    " description TEXT NOT NULL, metadata TEXT NOT NULL) STRICT;"
-    "CREATE TABLE utterances (id INTEGER PRIMARY KEY,"
-    " route INTEGER NOT NULL REFERENCES routes (id) ON DELETE CASCADE,"
-    " text TEXT NOT NULL, UNIQUE (route, text)) STRICT;"
-    "CREATE TABLE models (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE,"
-    " name TEXT NOT NULL, dimension INTEGER NOT NULL, updated INTEGER NOT NULL) STRICT;"
-    "CREATE TABLE vectors (id INTEGER PRIMARY KEY,"
-    " utterance INTEGER NOT NULL REFERENCES utterances (id) ON DELETE CASCADE ON UPDATE CASCADE,"
-    " model INTEGER NOT NULL REFERENCES models (id), vector BLOB NOT NULL,"
-    " UNIQUE (utterance, model)) STRICT;"
-    "INSERT INTO meta VALUES ('revision', 0), ('next_id', 1);";
-
-/* From schema 1 to 2. The model's fingerprint has 64 characters, `fast` has them or none. */
-static const char second_schema[] =
-    "CREATE TABLE fits (id INTEGER PRIMARY KEY CHECK (id = 1), serial INTEGER NOT NULL,"
-    " revision INTEGER NOT NULL, kind INTEGER NOT NULL, model TEXT NOT NULL, fast TEXT NOT NULL,"
-    " max_oos_accepted REAL, min_precision REAL, auto_threshold REAL, fast_share REAL,"
-    " routes BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;"
-    "PRAGMA user_version = 2;";
-
-_Static_assert(APPLICATION_ID == 1397895217 && SRI_STORE_SCHEMA == 2, "as in the schema");
-
 /* ---- The connection ------------------------------------------------------------------------------- */
 
 static sr_status configure(sqlite_store *store, sr_error *error) {
@@ -64,11 +35,11 @@ static sr_status configure(sqlite_store *store, sr_error *error) {
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    return sri_sqlite_run(
-        store,
-        "PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8000;"
-        "PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY",
-        "set up", error);
+    return sri_sqlite_run(store,
+                          "PRAGMA synchronous = FULL; PRAGMA cache_size = -8000; PRAGMA "
+                          "journal_size_limit = 67108864;"
+                          "PRAGMA temp_store = MEMORY",
+                          "set up", error);
 }
 
 /* `path` so that SQLite takes it for a file's name whatever it begins with; as a URI when `immutable`. */
@@ -86,14 +57,15 @@ static bool append_name(sri_buffer *name, const char *path, bool immutable) {
     return enough && sri_buffer_append(name, "", 1);
 }
 
-static sr_status open_connection(sqlite_store *store, int mode, bool immutable, sr_error *error) {
+static sr_status open_connection(sqlite_store *store, int mode, sr_error *error) {
     sri_buffer name = {0};
     int result = SQLITE_NOMEM;
-    if (append_name(&name, store->path, immutable))
-        result = sqlite3_open_v2(name.data, &store->db,
-                                 mode | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
-                                     SQLITE_OPEN_PRIVATECACHE | (immutable ? SQLITE_OPEN_URI : 0),
-                                 NULL);
+    if (append_name(&name, store->path, store->immutable))
+        result =
+            sqlite3_open_v2(name.data, &store->db,
+                            mode | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
+                                SQLITE_OPEN_PRIVATECACHE | (store->immutable ? SQLITE_OPEN_URI : 0),
+                            NULL);
     sri_buffer_free(&name);
     if (result != SQLITE_OK) return sri_sqlite_fail(store, result, "open database", error);
     return configure(store, error);
@@ -183,7 +155,7 @@ static sr_status check_blank(const char *path, const file_head *head, sr_error *
         return another_program(path, error);
     sqlite_store probe = {.path = (char *)(uintptr_t)path};
     int64_t tables = 0;
-    sr_status code = open_connection(&probe, SQLITE_OPEN_READONLY, false, error);
+    sr_status code = open_connection(&probe, SQLITE_OPEN_READONLY, error);
     if (code == SR_OK)
         code = sri_sqlite_integer(&probe, "SELECT count(*) FROM sqlite_master", &tables, error);
     close_connection(&probe);
@@ -284,7 +256,7 @@ static sr_status open_existing(sqlite_store *store, unsigned flags, sr_error *er
     int64_t application;
     sr_error first;
     sr_status code = open_connection(
-        store, wanted_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, false, &first);
+        store, wanted_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, &first);
     if (code == SR_OK) code = read_application(store, &application, &first);
     if (code == SR_OK) {
         atomic_store(&store->base.read_only, wanted_read_only ||
@@ -311,64 +283,12 @@ static sr_status open_existing(sqlite_store *store, unsigned flags, sr_error *er
                         "writing, as `add` and `import` do, so that it is undone",
                         store->path);
     atomic_store(&store->base.read_only, true);
-    code = open_connection(store, SQLITE_OPEN_READONLY, true, error);
+    store->immutable = true;
+    code = open_connection(store, SQLITE_OPEN_READONLY, error);
     return code != SR_OK ? code : read_application(store, &application, error);
 }
 
-/* ---- A new database --------------------------------------------------------------------------------- */
-
-/* Commits, or rolls back what has failed. */
-static sr_status end_change(sqlite_store *store, sr_status code, const char *doing,
-                            sr_error *error) {
-    if (code == SR_OK) code = sri_sqlite_run(store, "COMMIT", doing, error);
-    if (code != SR_OK && !sqlite3_get_autocommit(store->db)) {
-        sr_status ignored = sri_sqlite_run(store, "ROLLBACK", doing, NULL);
-        (void)ignored;
-    }
-    return code;
-}
-
-/* Two processes may come here with the same empty file: the second finds it made. */
-static sr_status create_schema(sqlite_store *store, sr_error *error) {
-    int64_t application = 0;
-    sr_status code =
-        sri_sqlite_run(store, "PRAGMA page_size = 8192; BEGIN EXCLUSIVE", "create database", error);
-    if (code != SR_OK) return code;
-    code = read_application(store, &application, error);
-    if (code == SR_OK && application == 0)
-        code = sri_sqlite_run(store, schema, "create database", error);
-    if (code == SR_OK && application == 0)
-        code = sri_sqlite_run(store, second_schema, "create database", error);
-    return end_change(store, code, "create database", error);
-}
-
-/* Two processes may migrate the same file: the second finds it done. */
-static sr_status migrate(sqlite_store *store, sr_error *error) {
-    static const char doing[] = "bring to this version's schema";
-    int64_t version = 0;
-    sr_status code = sri_sqlite_run(store, "BEGIN IMMEDIATE", doing, error);
-    if (code != SR_OK) return code;
-    code = sri_sqlite_integer(store, "PRAGMA user_version", &version, error);
-    if (code == SR_OK && version == 1) {
-        sri_log(SR_LOG_INFO, "database %s: schema 1 becomes %d", store->path, SRI_STORE_SCHEMA);
-        code = sri_sqlite_run(store, second_schema, doing, error);
-    }
-    return end_change(store, code, doing, error);
-}
-
-static sr_status check_tables(sqlite_store *store, int expected, sr_error *error) {
-    int64_t tables = 0;
-    sr_status code =
-        sri_sqlite_integer(store,
-                           "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN"
-                           " ('meta', 'routes', 'utterances', 'models', 'vectors', 'fits')",
-                           &tables, error);
-    if (code == SR_OK && tables < expected)
-        return sri_fail(error, SR_ERR_FORMAT, store->path,
-                        "database %s lacks %d of its %d tables; restore it from a copy",
-                        store->path, (int)(expected - tables), expected);
-    return code;
-}
+/* ---- Opening and making -------------------------------------------------------------------------------- */
 
 static sr_status check_opened(sqlite_store *store, sr_error *error) {
     int64_t application = 0, version = 0;
@@ -380,9 +300,9 @@ static sr_status check_opened(sqlite_store *store, sr_error *error) {
         return sri_fail(error, SR_ERR_DATABASE, store->path,
                         "database %s has schema %lld; this version knows 1 to %d", store->path,
                         (long long)version, SRI_STORE_SCHEMA);
-    code = check_tables(store, version == 1 ? 5 : 6, error);
-    if (code == SR_OK && version == 1 && !atomic_load(&store->base.read_only)) {
-        code = migrate(store, error);
+    code = sri_sqlite_check_tables(store, version, error);
+    if (code == SR_OK && version < SRI_STORE_SCHEMA && !atomic_load(&store->base.read_only)) {
+        code = sri_sqlite_migrate(store, error);
         version = SRI_STORE_SCHEMA;
     }
     atomic_store(&store->base.schema, (int)version);
@@ -436,7 +356,7 @@ static sr_status open_or_make(sqlite_store *store, file_kind kind, unsigned flag
                               sr_error *error) {
     sr_status code;
     if (kind == FILE_MISSING)
-        code = open_connection(store, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, false, error);
+        code = open_connection(store, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, error);
     else
         code = open_existing(store, flags, error);
     if (code != SR_OK) return code;
@@ -448,16 +368,18 @@ static sr_status open_or_make(sqlite_store *store, file_kind kind, unsigned flag
                 error, SR_ERR_READ_ONLY, store->path,
                 "%s holds no route table and cannot be written; name another file with --db",
                 store->path);
-        code = create_schema(store, error);
+        code = sri_sqlite_create(store, error);
     }
     if (code == SR_OK) code = check_opened(store, error);
     if (code == SR_OK && !store->base.read_only)
-        code = sri_sqlite_run(store, "PRAGMA journal_mode = WAL", "use a log for database", error);
+        code = sri_sqlite_run(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL",
+                              "use a log for database", error);
     return code == SR_OK ? check_moved(store, error) : code;
 }
 
 sr_status sri_sqlite_connect(sqlite_store *store, bool make, sr_error *error) {
     file_kind kind;
+    store->immutable = false;
     sr_status code = examine(store->path, store->flags, &kind, error);
     if (code != SR_OK || (kind == FILE_MISSING && !make)) return code;
     code = open_or_make(store, kind, store->flags, error);
@@ -465,4 +387,28 @@ sr_status sri_sqlite_connect(sqlite_store *store, bool make, sr_error *error) {
     if (kind == FILE_MISSING && store->db != NULL) remove_empty(store);
     close_connection(store); /* the next call may have more luck */
     return code;
+}
+
+sr_status sri_sqlite_wake(sqlite_store *store, sr_error *error) {
+    if (store->db != NULL || access(store->path, F_OK) != 0) return SR_OK;
+    return sri_sqlite_connect(store, false, error);
+}
+
+/* A small cache does: what is read again and again are the few pages at the top of a tree. */
+sr_status sri_sqlite_connect_beside(sqlite_store *link, bool writable, sr_error *error) {
+    sr_status code =
+        open_connection(link, writable ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY, error);
+    if (code == SR_OK)
+        code = sri_sqlite_run(link, "PRAGMA cache_size = -2000; PRAGMA synchronous = NORMAL",
+                              "set up", error);
+    if (code != SR_OK) close_connection(link);
+    return code;
+}
+
+void sri_sqlite_disconnect(sqlite_store *store) {
+    for (int i = 0; i < STATEMENTS; i++) {
+        sqlite3_finalize(store->statements[i]);
+        store->statements[i] = NULL;
+    }
+    close_connection(store);
 }
