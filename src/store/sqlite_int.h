@@ -146,6 +146,9 @@ SR_MUST_CHECK sr_status sri_sqlite_wake(sqlite_store *store, sr_error *error);
 SR_MUST_CHECK sr_status sri_sqlite_connect_beside(sqlite_store *link, bool writable,
                                                   sr_error *error);
 
+/* The error about a file that is not ours. */
+SR_MUST_CHECK sr_status sri_sqlite_another_program(const char *path, sr_error *error);
+
 /* Removes the file that this connection has made, unless something was stored in it or another process has it
  * open; the connection is closed then. */
 void sri_sqlite_unmake(sqlite_store *store);

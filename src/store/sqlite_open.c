@@ -100,7 +100,7 @@ static uint64_t side_file_size(const char *path, const char *suffix) {
     return (uint64_t)status.st_size;
 }
 
-static sr_status another_program(const char *path, sr_error *error) {
+sr_status sri_sqlite_another_program(const char *path, sr_error *error) {
     return sri_fail(error, SR_ERR_DATABASE, path,
                     "%s is a database of another program; name another file with --db", path);
 }
@@ -131,35 +131,59 @@ static sr_status check_missing(const char *path, unsigned flags, sr_error *error
     return SR_OK;
 }
 
+/* Through SQLite's own file system: a descriptor of ours, when it is closed, would take with it the locks that
+ * this process has on the file, and another process would think that it is the last one and remove our log. */
+static sr_status open_plainly(const char *path, sqlite3_file **file, char **name, sr_error *error) {
+    sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+    size_t room = (size_t)vfs->mxPathname + 2; /* SQLite's names have something behind their end */
+    *file = sri_alloc_zero(1, (size_t)vfs->szOsFile);
+    *name = sri_alloc_zero(1, room);
+    if (*file == NULL || *name == NULL) return sri_fail_memory(error);
+    int result = vfs->xFullPathname(vfs, path, vfs->mxPathname, *name) & 0xFF;
+    if (result == SQLITE_OK)
+        result = vfs->xOpen(vfs, *name, *file, SQLITE_OPEN_READONLY | SQLITE_OPEN_MAIN_DB, NULL);
+    if (result == SQLITE_OK) return SR_OK;
+    int cause = access(path, R_OK) == 0 ? EIO : errno;
+    return sri_fail_errno(error, cause, path, "cannot read database %s", path);
+}
+
 /* The size comes after the bytes: of a file that grows meanwhile it is then rather too large. */
-static sr_status read_head(const char *path, file_head *head, sr_error *error) {
-    struct stat status;
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) return sri_fail_errno(error, errno, path, "cannot read database %s", path);
-    ssize_t got = pread(descriptor, head->bytes, sizeof head->bytes, 0);
-    int saved = errno;
-    if (got >= 0 && fstat(descriptor, &status) != 0) {
-        saved = errno;
-        got = -1;
-    }
-    close(descriptor);
-    if (got < 0) return sri_fail_errno(error, saved, path, "cannot read database %s", path);
-    head->count = (size_t)got;
-    head->size = (uint64_t)status.st_size;
+static sr_status read_open_head(sqlite3_file *file, const char *path, file_head *head,
+                                sr_error *error) {
+    sqlite3_int64 size = 0;
+    int result = file->pMethods->xRead(file, head->bytes, sizeof head->bytes, 0);
+    bool whole = result == SQLITE_OK;
+    if (whole || result == SQLITE_IOERR_SHORT_READ) result = file->pMethods->xFileSize(file, &size);
+    if (result != SQLITE_OK)
+        return sri_fail(error, SR_ERR_IO, path, "cannot read database %s: %s", path,
+                        sqlite3_errstr(result));
+    head->size = (uint64_t)size;
+    head->count = whole ? sizeof head->bytes : SRI_MIN((size_t)size, sizeof head->bytes - 1);
     return SR_OK;
+}
+
+static sr_status read_head(const char *path, file_head *head, sr_error *error) {
+    sqlite3_file *file = NULL;
+    char *name = NULL;
+    sr_status code = open_plainly(path, &file, &name, error);
+    if (code == SR_OK) code = read_open_head(file, path, head, error);
+    if (file != NULL && file->pMethods != NULL) file->pMethods->xClose(file);
+    sri_free(file);
+    sri_free(name);
+    return code;
 }
 
 /* Whether a database without application_id has tables, asked without the right to change it. */
 static sr_status check_blank(const char *path, const file_head *head, sr_error *error) {
     if (head->bytes[18] != 1 || side_file_size(path, "-journal") > 0)
-        return another_program(path, error);
+        return sri_sqlite_another_program(path, error);
     sqlite_store probe = {.path = (char *)(uintptr_t)path};
     int64_t tables = 0;
     sr_status code = open_connection(&probe, SQLITE_OPEN_READONLY, error);
     if (code == SR_OK)
         code = sri_sqlite_integer(&probe, "SELECT count(*) FROM sqlite_master", &tables, error);
     close_connection(&probe);
-    if (code == SR_OK && tables > 0) code = another_program(path, error);
+    if (code == SR_OK && tables > 0) code = sri_sqlite_another_program(path, error);
     return code;
 }
 
@@ -185,7 +209,7 @@ static sr_status check_head(const char *path, const file_head *head, file_kind *
     uint32_t application = big_endian(head->bytes + 68), version = big_endian(head->bytes + 60);
     *kind = FILE_BLANK_DATABASE;
     if (application == 0 && version == 0) return check_blank(path, head, error);
-    if (application != APPLICATION_ID) return another_program(path, error);
+    if (application != APPLICATION_ID) return sri_sqlite_another_program(path, error);
     if (version > SRI_STORE_SCHEMA)
         return sri_fail(
             error, SR_ERR_DATABASE, path,
@@ -193,6 +217,22 @@ static sr_status check_head(const char *path, const file_head *head, file_kind *
             path, version, SRI_STORE_SCHEMA);
     *kind = FILE_OURS;
     return check_size(path, head, error);
+}
+
+/* Whether a journal says that the database was empty before: then it was being made when something went wrong, and
+ * its bytes mean nothing until SQLite has rolled the journal back. */
+static bool was_being_made(const char *path) {
+    static const uint8_t magic[8] = {0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7};
+    uint8_t bytes[20] = {0};
+    sri_buffer name = {0};
+    int journal = -1;
+    if (sri_buffer_format(&name, "%s-journal%c", path, '\0'))
+        journal = open(name.data, O_RDONLY | O_CLOEXEC); /* nobody locks a journal */
+    sri_buffer_free(&name);
+    if (journal < 0) return false;
+    bool whole = pread(journal, bytes, sizeof bytes, 0) == (ssize_t)sizeof bytes;
+    close(journal);
+    return whole && memcmp(bytes, magic, sizeof magic) == 0 && big_endian(bytes + 16) == 0;
 }
 
 /* What a log held may have come into the file between two looks at it, so a fault must be seen twice. */
@@ -205,7 +245,9 @@ static sr_status examine_head(const char *path, file_kind *kind, sr_error *error
         if (code == SR_OK && head.count > 0) code = check_head(path, &head, kind, error);
         if (code != SR_ERR_FORMAT) break;
     }
-    return code;
+    if (code != SR_ERR_FORMAT || !was_being_made(path)) return code;
+    *kind = FILE_BLANK_DATABASE;
+    return SR_OK;
 }
 
 static sr_status examine(const char *path, unsigned flags, file_kind *kind, sr_error *error) {
@@ -295,7 +337,7 @@ static sr_status check_opened(sqlite_store *store, sr_error *error) {
     sr_status code = read_application(store, &application, error);
     if (code == SR_OK) code = sri_sqlite_integer(store, "PRAGMA user_version", &version, error);
     if (code != SR_OK) return code;
-    if (application != APPLICATION_ID) return another_program(store->path, error);
+    if (application != APPLICATION_ID) return sri_sqlite_another_program(store->path, error);
     if (version < 1 || version > SRI_STORE_SCHEMA)
         return sri_fail(error, SR_ERR_DATABASE, store->path,
                         "database %s has schema %lld; this version knows 1 to %d", store->path,

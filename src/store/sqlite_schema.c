@@ -63,11 +63,14 @@ static const char signature[] = "PRAGMA application_id = " STRING_OF(
 
 sr_status sri_sqlite_create(sqlite_store *store, sr_error *error) {
     static const char doing[] = "create database";
-    int64_t application = 0;
+    int64_t application = 0, tables = 0;
     sr_status code =
         sri_sqlite_run(store, "PRAGMA page_size = 8192; BEGIN EXCLUSIVE", doing, error);
     if (code != SR_OK) return code;
     code = sri_sqlite_integer(store, "PRAGMA application_id", &application, error);
+    if (code == SR_OK && application == 0)
+        code = sri_sqlite_integer(store, "SELECT count(*) FROM sqlite_master", &tables, error);
+    if (tables > 0) code = sri_sqlite_another_program(store->path, error);
     const char *const parts[] = {first_part, second_part, third_part, signature};
     for (size_t i = 0; i < SRI_COUNT(parts) && code == SR_OK && application == 0; i++)
         code = sri_sqlite_run(store, parts[i], doing, error);
