@@ -133,7 +133,8 @@ static sr_status load_complete(sr_router *router, route_table **table, sr_error 
         size_t missing;
         sr_status code = sri_table_load(router->store, &model, table, &missing, error);
         if (code != SR_OK || missing == 0) return code;
-        if ((router->flags & SR_OPEN_REENCODE) == 0)
+        /* Where there are no vectors at all, none can be mixed up. */
+        if ((router->flags & SR_OPEN_REENCODE) == 0 && (*table)->state.models > 0)
             code = wrong_model(router, *table, missing, error);
         else if (atomic_load(&router->store->read_only))
             code = sri_fail(error, SR_ERR_READ_ONLY, router->database,

@@ -159,11 +159,20 @@ void sri_sqlite_disconnect(sqlite_store *store);
 
 /* Makes the tables in an empty database. Two processes may come here with the same one: the second finds it made. */
 SR_MUST_CHECK sr_status sri_sqlite_create(sqlite_store *store, sr_error *error);
+/* The same within a transaction, where there are no tables of these names. */
+SR_MUST_CHECK sr_status sri_sqlite_make_tables(sqlite_store *store, sr_error *error);
 /* Brings a database of an older schema to this one. Two processes may do so: the second finds it done. */
 SR_MUST_CHECK sr_status sri_sqlite_migrate(sqlite_store *store, sr_error *error);
 /* Whether all tables of that schema are there. */
 SR_MUST_CHECK sr_status sri_sqlite_check_tables(sqlite_store *store, int64_t version,
                                                 sr_error *error);
+
+/* ---- The old Python package (sqlite_adopt.c) ------------------------------------------------------------- */
+
+/* Whether these are its tables, and nothing else. */
+SR_MUST_CHECK sr_status sri_sqlite_is_old_package(sqlite_store *store, bool *is, sr_error *error);
+/* Keeps a copy of such a database and makes it one of ours. Two processes may do so. */
+SR_MUST_CHECK sr_status sri_sqlite_adopt(sqlite_store *store, sr_error *error);
 
 /* ---- What the kind consists of ------------------------------------------------------------------------- */
 

@@ -78,7 +78,13 @@ static void close_connection(sqlite_store *store) {
 
 /* ---- What the file is --------------------------------------------------------------------------- */
 
-typedef enum file_kind { FILE_MISSING, FILE_EMPTY, FILE_OURS, FILE_BLANK_DATABASE } file_kind;
+typedef enum file_kind {
+    FILE_MISSING,
+    FILE_EMPTY,
+    FILE_OURS,
+    FILE_BLANK_DATABASE,
+    FILE_OLD_PACKAGE /* of the old Python package */
+} file_kind;
 
 typedef struct file_head {
     uint8_t bytes[100];
@@ -173,18 +179,23 @@ static sr_status read_head(const char *path, file_head *head, sr_error *error) {
     return code;
 }
 
-/* Whether a database without application_id has tables, asked without the right to change it. */
-static sr_status check_blank(const char *path, const file_head *head, sr_error *error) {
-    if (head->bytes[18] != 1 || side_file_size(path, "-journal") > 0)
-        return sri_sqlite_another_program(path, error);
-    sqlite_store probe = {.path = (char *)(uintptr_t)path};
+/* What a database without application_id is, asked without the right to change it. One with a log cannot be opened without
+ * leaving something beside it, unless as one that nobody writes to: if somebody does it may look damaged,
+ * and is not ours anyway. */
+static sr_status check_unsigned(const char *path, const file_head *head, file_kind *kind,
+                                sr_error *error) {
+    bool logged = head->bytes[18] != 1, old = false;
+    if (side_file_size(path, "-journal") > 0) return sri_sqlite_another_program(path, error);
+    sqlite_store probe = {.path = (char *)(uintptr_t)path, .immutable = logged};
     int64_t tables = 0;
     sr_status code = open_connection(&probe, SQLITE_OPEN_READONLY, error);
     if (code == SR_OK)
         code = sri_sqlite_integer(&probe, "SELECT count(*) FROM sqlite_master", &tables, error);
+    if (code == SR_OK && tables > 0) code = sri_sqlite_is_old_package(&probe, &old, error);
     close_connection(&probe);
-    if (code == SR_OK && tables > 0) code = sri_sqlite_another_program(path, error);
-    return code;
+    *kind = old ? FILE_OLD_PACKAGE : FILE_BLANK_DATABASE;
+    bool another = code == SR_OK ? !old && (tables > 0 || logged) : logged;
+    return another ? sri_sqlite_another_program(path, error) : code;
 }
 
 /* SQLite would notice some truncations only when it comes to a page that is not there. While a log or a
@@ -207,8 +218,7 @@ static sr_status check_head(const char *path, const file_head *head, file_kind *
         return sri_fail(error, SR_ERR_FORMAT, path,
                         "%s is not a database; name another file with --db", path);
     uint32_t application = big_endian(head->bytes + 68), version = big_endian(head->bytes + 60);
-    *kind = FILE_BLANK_DATABASE;
-    if (application == 0 && version == 0) return check_blank(path, head, error);
+    if (application == 0 && version == 0) return check_unsigned(path, head, kind, error);
     if (application != APPLICATION_ID) return sri_sqlite_another_program(path, error);
     if (version > SRI_STORE_SCHEMA)
         return sri_fail(
@@ -394,6 +404,17 @@ void sri_sqlite_unmake(sqlite_store *store) {
     sri_sqlite_disconnect(store);
 }
 
+static sr_status cannot_be_made(const sqlite_store *store, file_kind kind, sr_error *error) {
+    if (kind == FILE_OLD_PACKAGE)
+        return sri_fail(error, SR_ERR_READ_ONLY, store->path,
+                        "%s is a database of the old Python package; open it once for writing, as "
+                        "`fit` and `add` do, so that it is taken over",
+                        store->path);
+    return sri_fail(error, SR_ERR_READ_ONLY, store->path,
+                    "%s holds no route table and cannot be written; name another file with --db",
+                    store->path);
+}
+
 static sr_status open_or_make(sqlite_store *store, file_kind kind, unsigned flags,
                               sr_error *error) {
     sr_status code;
@@ -405,12 +426,9 @@ static sr_status open_or_make(sqlite_store *store, file_kind kind, unsigned flag
     int64_t application = 0;
     code = read_application(store, &application, error);
     if (code == SR_OK && application == 0) {
-        if (store->base.read_only)
-            return sri_fail(
-                error, SR_ERR_READ_ONLY, store->path,
-                "%s holds no route table and cannot be written; name another file with --db",
-                store->path);
-        code = sri_sqlite_create(store, error);
+        if (atomic_load(&store->base.read_only)) return cannot_be_made(store, kind, error);
+        code = kind == FILE_OLD_PACKAGE ? sri_sqlite_adopt(store, error)
+                                        : sri_sqlite_create(store, error);
     }
     if (code == SR_OK) code = check_opened(store, error);
     if (code == SR_OK && !store->base.read_only)
@@ -424,6 +442,8 @@ sr_status sri_sqlite_connect(sqlite_store *store, bool make, sr_error *error) {
     store->immutable = false;
     sr_status code = examine(store->path, store->flags, &kind, error);
     if (code != SR_OK || (kind == FILE_MISSING && !make)) return code;
+    if (kind == FILE_OLD_PACKAGE && (store->flags & SRI_STORE_READ_ONLY) != 0)
+        return cannot_be_made(store, kind, error);
     code = open_or_make(store, kind, store->flags, error);
     if (code == SR_OK) return SR_OK;
     if (kind == FILE_MISSING && store->db != NULL) remove_empty(store);

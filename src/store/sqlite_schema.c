@@ -16,8 +16,8 @@
  * that go. So adding a route appends to four tables, and removing one touches its rows alone. Vectors
  * and codes are tables of their own, since a start reads the codes and a query a few vectors.
  *
- * A migration is one transaction. It holds one vector in memory at a time; what does not fit into the cache
- * waits in the write-ahead log.
+ * A migration is one transaction. It holds some hundred vectors in memory at a time; what does not fit into the
+ * cache waits in the write-ahead log.
  */
 #include <string.h>
 
@@ -61,6 +61,14 @@ static const char signature[] = "PRAGMA application_id = " STRING_OF(
 
 /* ---- A new database ----------------------------------------------------------------------------------- */
 
+sr_status sri_sqlite_make_tables(sqlite_store *store, sr_error *error) {
+    const char *const parts[] = {first_part, second_part, third_part, signature};
+    sr_status code = SR_OK;
+    for (size_t i = 0; i < SRI_COUNT(parts) && code == SR_OK; i++)
+        code = sri_sqlite_run(store, parts[i], "create database", error);
+    return code;
+}
+
 sr_status sri_sqlite_create(sqlite_store *store, sr_error *error) {
     static const char doing[] = "create database";
     int64_t application = 0, tables = 0;
@@ -71,9 +79,7 @@ sr_status sri_sqlite_create(sqlite_store *store, sr_error *error) {
     if (code == SR_OK && application == 0)
         code = sri_sqlite_integer(store, "SELECT count(*) FROM sqlite_master", &tables, error);
     if (tables > 0) code = sri_sqlite_another_program(store->path, error);
-    const char *const parts[] = {first_part, second_part, third_part, signature};
-    for (size_t i = 0; i < SRI_COUNT(parts) && code == SR_OK && application == 0; i++)
-        code = sri_sqlite_run(store, parts[i], doing, error);
+    if (code == SR_OK && application == 0) code = sri_sqlite_make_tables(store, error);
     return sri_sqlite_end(store, code, doing, error);
 }
 
@@ -155,7 +161,33 @@ static sr_status take_vector(sqlite_store *store, sqlite3_stmt *row, void *user,
     return code;
 }
 
-/* In the order of ids, so that the new tables are filled from their beginning to their end. */
+static sr_status take_number(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error) {
+    (void)store, (void)error;
+    *(int64_t *)user = sqlite3_column_int64(row, 0);
+    return SR_OK;
+}
+
+/* In the order of ids, so that the new tables are filled from their beginning to their end. What was copied is
+ * deleted piece by piece, so that the pages of the old table become those of the new ones. */
+#define PIECE "(SELECT id FROM utterances WHERE id > ?1 ORDER BY id LIMIT 1000)"
+
+static sr_status copy_pieces(sqlite_store *store, migration *self, sr_error *error) {
+    sr_status code = SR_OK;
+    for (int64_t from = 0, upto = 0; code == SR_OK; from = upto) {
+        code = sri_sqlite_each(store, "SELECT ifnull(max(id), 0) FROM " PIECE, NULL, from,
+                               take_number, &upto, error);
+        if (code != SR_OK || upto == 0) return code;
+        code = sri_sqlite_each(store,
+                               "SELECT utterance, model, vector FROM old_vectors WHERE utterance IN"
+                               " " PIECE " ORDER BY utterance, model",
+                               NULL, from, take_vector, self, error);
+        if (code == SR_OK)
+            code = sri_sqlite_each(store, "DELETE FROM old_vectors WHERE utterance IN " PIECE, NULL,
+                                   from, take_number, &upto, error);
+    }
+    return code;
+}
+
 static sr_status copy_vectors(sqlite_store *store, sr_error *error) {
     migration self = {{0}, NULL};
     sr_status code = sri_sqlite_each(store, "SELECT id, dimension FROM models", NULL, 0,
@@ -164,10 +196,7 @@ static sr_status copy_vectors(sqlite_store *store, sr_error *error) {
     for (int i = 0; i < MODELS; i++) most = SRI_MAX(most, self.dimensions[i]);
     self.code = sri_alloc(sri_index_code_bytes(most));
     if (self.code == NULL && code == SR_OK) code = sri_fail_memory(error);
-    if (code == SR_OK)
-        code = sri_sqlite_each(
-            store, "SELECT utterance, model, vector FROM old_vectors ORDER BY utterance, model",
-            NULL, 0, take_vector, &self, error);
+    if (code == SR_OK) code = copy_pieces(store, &self, error);
     sri_free(self.code);
     return code;
 }
