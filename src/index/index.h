@@ -68,4 +68,8 @@ SR_MUST_CHECK bool sri_index_search(const sri_index *index, const float *queries
                                     size_t k, sri_index_scratch *scratch, sri_hit *hits,
                                     size_t *counts);
 
+size_t sri_index_code_bytes(int dimension);
+void sri_index_encode(const float *vector, int dimension, uint8_t *code);
+bool sri_index_code_valid(const uint8_t *code, int dimension);
+
 #endif

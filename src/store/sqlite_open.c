@@ -71,7 +71,11 @@ static sr_status open_connection(sqlite_store *store, int mode, sr_error *error)
     return configure(store, error);
 }
 
-static void close_connection(sqlite_store *store) {
+void sri_sqlite_disconnect(sqlite_store *store) {
+    for (int i = 0; i < STATEMENTS; i++) {
+        sqlite3_finalize(store->statements[i]);
+        store->statements[i] = NULL;
+    }
     sqlite3_close(store->db);
     store->db = NULL;
 }
@@ -192,7 +196,7 @@ static sr_status check_unsigned(const char *path, const file_head *head, file_ki
     if (code == SR_OK)
         code = sri_sqlite_integer(&probe, "SELECT count(*) FROM sqlite_master", &tables, error);
     if (code == SR_OK && tables > 0) code = sri_sqlite_is_old_package(&probe, &old, error);
-    close_connection(&probe);
+    sri_sqlite_disconnect(&probe);
     *kind = old ? FILE_OLD_PACKAGE : FILE_BLANK_DATABASE;
     bool another = code == SR_OK ? !old && (tables > 0 || logged) : logged;
     return another ? sri_sqlite_another_program(path, error) : code;
@@ -318,7 +322,7 @@ static sr_status open_existing(sqlite_store *store, unsigned flags, sr_error *er
     }
     /* The connection reports extended codes; the kind is in the low byte. */
     int result = store->db == NULL ? SQLITE_NOMEM : sqlite3_errcode(store->db) & 0xFF;
-    close_connection(store);
+    sri_sqlite_disconnect(store);
     if (result != SQLITE_CANTOPEN && result != SQLITE_READONLY) {
         if (error != NULL) *error = first;
         return code;
@@ -447,7 +451,7 @@ sr_status sri_sqlite_connect(sqlite_store *store, bool make, sr_error *error) {
     code = open_or_make(store, kind, store->flags, error);
     if (code == SR_OK) return SR_OK;
     if (kind == FILE_MISSING && store->db != NULL) remove_empty(store);
-    close_connection(store); /* the next call may have more luck */
+    sri_sqlite_disconnect(store); /* the next call may have more luck */
     return code;
 }
 
@@ -463,14 +467,6 @@ sr_status sri_sqlite_connect_beside(sqlite_store *link, bool writable, sr_error 
     if (code == SR_OK)
         code = sri_sqlite_run(link, "PRAGMA cache_size = -2000; PRAGMA synchronous = NORMAL",
                               "set up", error);
-    if (code != SR_OK) close_connection(link);
+    if (code != SR_OK) sri_sqlite_disconnect(link);
     return code;
-}
-
-void sri_sqlite_disconnect(sqlite_store *store) {
-    for (int i = 0; i < STATEMENTS; i++) {
-        sqlite3_finalize(store->statements[i]);
-        store->statements[i] = NULL;
-    }
-    close_connection(store);
 }
