@@ -36,7 +36,7 @@ static sr_status configure(sqlite_store *store, sr_error *error) {
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     return sri_sqlite_run(store,
-                          "PRAGMA synchronous = FULL; PRAGMA cache_size = -8000; PRAGMA "
+                          "PRAGMA synchronous = EXTRA; PRAGMA cache_size = -8000; PRAGMA "
                           "journal_size_limit = 67108864;"
                           "PRAGMA temp_store = MEMORY",
                           "set up", error);
@@ -233,20 +233,29 @@ static sr_status check_head(const char *path, const file_head *head, file_kind *
     return check_size(path, head, error);
 }
 
-/* Whether a journal says that the database was empty before: then it was being made when something went wrong, and
- * its bytes mean nothing until SQLite has rolled the journal back. */
-static bool was_being_made(const char *path) {
-    static const uint8_t magic[8] = {0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7};
-    uint8_t bytes[20] = {0};
+/* Whether the first bytes of the file with this suffix can be read. Nobody locks such a file. */
+static bool read_side_file(const char *path, const char *suffix, uint8_t *bytes, size_t count) {
     sri_buffer name = {0};
-    int journal = -1;
-    if (sri_buffer_format(&name, "%s-journal%c", path, '\0'))
-        journal = open(name.data, O_RDONLY | O_CLOEXEC); /* nobody locks a journal */
+    int file = -1;
+    if (sri_buffer_format(&name, "%s%s%c", path, suffix, '\0'))
+        file = open(name.data, O_RDONLY | O_CLOEXEC);
     sri_buffer_free(&name);
-    if (journal < 0) return false;
-    bool whole = pread(journal, bytes, sizeof bytes, 0) == (ssize_t)sizeof bytes;
-    close(journal);
-    return whole && memcmp(bytes, magic, sizeof magic) == 0 && big_endian(bytes + 16) == 0;
+    if (file < 0) return false;
+    bool whole = pread(file, bytes, count, 0) == (ssize_t)count;
+    close(file);
+    return whole;
+}
+
+/* Whether SQLite would put right a file that does not look like a database, as a loss of power can leave it: by a
+ * journal that says that it was empty before, or by a log. Its bytes mean nothing until then. */
+static bool can_be_put_right(const char *path) {
+    static const uint8_t journal_magic[8] = {0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7};
+    uint8_t bytes[20] = {0};
+    if (read_side_file(path, "-journal", bytes, sizeof bytes) &&
+        memcmp(bytes, journal_magic, sizeof journal_magic) == 0 && big_endian(bytes + 16) == 0)
+        return true;
+    return read_side_file(path, "-wal", bytes, sizeof bytes) &&
+           (big_endian(bytes) & ~1u) == 0x377f0682;
 }
 
 /* What a log held may have come into the file between two looks at it, so a fault must be seen twice. */
@@ -259,8 +268,8 @@ static sr_status examine_head(const char *path, file_kind *kind, sr_error *error
         if (code == SR_OK && head.count > 0) code = check_head(path, &head, kind, error);
         if (code != SR_ERR_FORMAT) break;
     }
-    if (code != SR_ERR_FORMAT || !was_being_made(path)) return code;
-    *kind = FILE_BLANK_DATABASE;
+    if (code != SR_ERR_FORMAT || !can_be_put_right(path)) return code;
+    *kind = FILE_BLANK_DATABASE; /* until it says otherwise */
     return SR_OK;
 }
 
@@ -384,18 +393,32 @@ static sr_status check_moved(sqlite_store *store, sr_error *error) {
                           "another process removed %s while it was made; try again", store->path);
 }
 
+static sr_status take_log(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error) {
+    (void)store, (void)error;
+    *(bool *)user = sri_str_equal(sri_sqlite_text(row, 0), sr_str_of("wal"));
+    return SR_OK;
+}
+
+/* Syncing at checkpoints is enough where there is a log, and there alone: on a file system that cannot have one (it needs
+ * shared memory), a journal must be synced step by step, its directory included. */
+static sr_status use_log(sqlite_store *store, sr_error *error) {
+    bool logged = false;
+    sr_status code =
+        sri_sqlite_each(store, "PRAGMA journal_mode = WAL", NULL, 0, take_log, &logged, error);
+    if (code != SR_OK || !logged) return code;
+    return sri_sqlite_run(store, "PRAGMA synchronous = NORMAL", "use a log for database", error);
+}
+
 /* Whether the connection, which holds the exclusive lock, has the file to itself: a log is another's by then. */
 static bool is_unused(sqlite_store *store) {
-    sqlite3_stmt *statement = NULL;
     int64_t revision = -1;
-    bool plain =
-        sqlite3_prepare_v2(store->db, "PRAGMA journal_mode", -1, &statement, NULL) == SQLITE_OK &&
-        sqlite3_step(statement) == SQLITE_ROW &&
-        sri_str_equal(sri_sqlite_text(statement, 0), sr_str_of("delete"));
-    sqlite3_finalize(statement);
+    bool logged = true;
     sr_status code =
-        sri_sqlite_integer(store, "SELECT value FROM meta WHERE key = 'revision'", &revision, NULL);
-    return plain && code == SR_OK && revision == 0;
+        sri_sqlite_each(store, "PRAGMA journal_mode", NULL, 0, take_log, &logged, NULL);
+    if (code == SR_OK)
+        code = sri_sqlite_integer(store, "SELECT value FROM meta WHERE key = 'revision'", &revision,
+                                  NULL);
+    return !logged && code == SR_OK && revision == 0;
 }
 
 /* Leaving the log behind succeeds only while nobody else has the file open. Who opens it from then on turns it to a
@@ -435,9 +458,7 @@ static sr_status open_or_make(sqlite_store *store, file_kind kind, unsigned flag
                                         : sri_sqlite_create(store, error);
     }
     if (code == SR_OK) code = check_opened(store, error);
-    if (code == SR_OK && !store->base.read_only)
-        code = sri_sqlite_run(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL",
-                              "use a log for database", error);
+    if (code == SR_OK && !store->base.read_only) code = use_log(store, error);
     return code == SR_OK ? check_moved(store, error) : code;
 }
 
