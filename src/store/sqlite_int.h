@@ -65,6 +65,8 @@ typedef struct sqlite_group {
 typedef struct sqlite_store {
     sri_store base;
     sqlite3 *db; /* NULL while there is no file */
+    /* `db` is there and `immutable` is settled: for threads that use connections of their own. */
+    atomic_bool connected;
     char *path;
     bool immutable; /* to be opened as such: nobody can write to it */
     sqlite3_stmt *statements[STATEMENTS];

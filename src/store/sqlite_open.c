@@ -72,6 +72,7 @@ static sr_status open_connection(sqlite_store *store, int mode, sr_error *error)
 }
 
 void sri_sqlite_disconnect(sqlite_store *store) {
+    atomic_store(&store->connected, false);
     for (int i = 0; i < STATEMENTS; i++) {
         sqlite3_finalize(store->statements[i]);
         store->statements[i] = NULL;
@@ -470,7 +471,10 @@ sr_status sri_sqlite_connect(sqlite_store *store, bool make, sr_error *error) {
     if (kind == FILE_OLD_PACKAGE && (store->flags & SRI_STORE_READ_ONLY) != 0)
         return cannot_be_made(store, kind, error);
     code = open_or_make(store, kind, store->flags, error);
-    if (code == SR_OK) return SR_OK;
+    if (code == SR_OK) {
+        atomic_store(&store->connected, true);
+        return SR_OK;
+    }
     if (kind == FILE_MISSING && store->db != NULL) remove_empty(store);
     sri_sqlite_disconnect(store); /* the next call may have more luck */
     return code;

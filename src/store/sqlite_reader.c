@@ -31,7 +31,7 @@ sr_status sri_sqlite_open_reader(sri_store *base, const char *fingerprint, int d
     *handle = NULL;
     if (reader == NULL) return sri_fail_memory(error);
     reader->link.path = sri_strdup(sr_str_of(store->path));
-    reader->link.immutable = store->immutable;
+    reader->link.immutable = atomic_load(&store->connected) && store->immutable;
     reader->dimension = dimension;
     snprintf(reader->fingerprint, sizeof reader->fingerprint, "%s", fingerprint);
     if (reader->link.path == NULL) {

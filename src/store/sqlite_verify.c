@@ -170,7 +170,7 @@ static sr_status check_all(sqlite_store *store, sr_error *error) {
 
 sr_status sri_sqlite_verify(sri_store *base, sr_error *error) {
     const sqlite_store *store = (sqlite_store *)base;
-    if (store->db == NULL) return SR_OK;
+    if (!atomic_load(&store->connected)) return SR_OK;
     sqlite_store link = {.path = store->path, .immutable = store->immutable};
     sr_status code = sri_sqlite_connect_beside(&link, false, error);
     if (code == SR_OK) code = check_all(&link, error);

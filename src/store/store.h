@@ -14,8 +14,8 @@
  * names the revision that it was made from. Its `serial` grows with each one stored, so that another
  * process sees that there is a new one.
  *
- * A store must be used by one thread at a time; the router's writer mutex sees to that. Free of that are
- * checkpoint(), verify() and the readers, which have connections of their own: each by one thread at a time, beside
+ * A store must be used by one thread at a time; the router's writer mutex sees to that. Free of that are checkpoint(),
+ * verify(), open_reader() and the readers, which have connections of their own: each by one thread at a time, beside
  * anything but close().
  */
 #ifndef SRI_STORE_H

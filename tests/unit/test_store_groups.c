@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
@@ -570,6 +571,60 @@ static void the_write_ahead_log_is_bounded(void **state) {
     assert_verifies(self->store);
 }
 
+/* ---- Several threads -------------------------------------------------------------------------------------------- */
+
+typedef struct threads {
+    sri_store *store;
+    atomic_bool stop;
+    atomic_int fetched, missed;
+} threads;
+
+/* Utterance 2 is always there; what the fetch gives is its vector and never part of another. */
+static void *fetch_on(void *user) {
+    threads *self = user;
+    float row[DIMENSION], expected[DIMENSION];
+    uint8_t found;
+    sri_store_reader *reader;
+    vector_of(2, 0, expected);
+    if (self->store->kind->open_reader(self->store, fingerprint, DIMENSION, &reader, NULL) != SR_OK)
+        return NULL;
+    while (!atomic_load(&self->stop)) {
+        sri_store_reader_fetch(reader, &(uint64_t){2}, 1, row, &found);
+        bool right = found == 1 && memcmp(row, expected, sizeof row) == 0;
+        atomic_fetch_add(right ? &self->fetched : &self->missed, 1);
+    }
+    sri_store_reader_close(&reader);
+    return NULL;
+}
+
+static void *checkpoint_on(void *user) {
+    threads *self = user;
+    bool right = true;
+    while (!atomic_load(&self->stop) && right) {
+        right = self->store->kind->checkpoint(self->store, NULL) == SR_OK &&
+                self->store->kind->verify(self->store, NULL) == SR_OK;
+        usleep(1000);
+    }
+    if (!right) atomic_fetch_add(&self->missed, 1);
+    return NULL;
+}
+
+static void others_read_and_verify_while_one_writes(void **state) {
+    fixture *self = *state;
+    threads shared = {.store = self->store};
+    pthread_t ids[3];
+    make_table(self->store);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&ids[i], NULL, i < 2 ? fetch_on : checkpoint_on, &shared),
+                         0);
+    int64_t most = churn(self, false, 600);
+    while (atomic_load(&shared.fetched) < 100 && atomic_load(&shared.missed) == 0) usleep(1000);
+    atomic_store(&shared.stop, true);
+    for (int i = 0; i < 3; i++) assert_int_equal(pthread_join(ids[i], NULL), 0);
+    assert_int_equal(atomic_load(&shared.missed), 0);
+    assert_true(most < 64 << 20);
+}
+
 /* ---- Memory ------------------------------------------------------------------------------------------------------- */
 
 static void the_store_in_memory_counts_revisions(void **state) {
@@ -609,6 +664,7 @@ int main(void) {
         WITH_FILES(there_is_a_limit_to_models),
         WITH_FILES(a_reader_sees_what_is_committed),
         WITH_FILES(the_write_ahead_log_is_bounded),
+        WITH_FILES(others_read_and_verify_while_one_writes),
         cmocka_unit_test(the_store_in_memory_counts_revisions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
