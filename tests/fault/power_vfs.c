@@ -573,7 +573,9 @@ static void put_file(const char *directory, const char *name, const bytes *conte
     char path[800];
     snprintf(path, sizeof path, "%s/%s", directory, name);
     FILE *file = must(fopen(path, "wb"));
-    if (fwrite(content->data, 1, content->len, file) != content->len || fclose(file) != 0) abort();
+    bool written =
+        content->len == 0 || fwrite(content->data, 1, content->len, file) == content->len;
+    if (fclose(file) != 0 || !written) abort();
 }
 
 void power_restore(const char *directory, uint64_t seed) {
