@@ -202,7 +202,7 @@ static void run_load(scene *self, tally *count, bool lie) {
     sr_router *router = open_live(self);
     for (int i = 0; i < MOST_CHANGES && router != NULL && change_once(self, router); i++) {
         count->changes++;
-        if (power_random(&self->random) % 40 != 0) continue;
+        if (power_random(&self->random) % 20 != 0) continue;
         sr_router_close(&router);
         router = open_live(self);
     }
