@@ -20,7 +20,6 @@ enum { MOST_LOADERS = 3, MOST_CHANGES = 20000, KILLS_OF_ONE_DATABASE = 10 };
 /* What a child tells: a change was acknowledged. */
 typedef struct word {
     uint64_t loader, change; /* the number of the change, from 1 */
-    uint64_t revision;
     sr_durability durability;
 } word;
 
@@ -38,6 +37,8 @@ typedef struct scene {
     char directory[256], path[300];
     uint64_t random;
     int processes, threads; /* of each process; every one of them is a loader */
+    bool lies;              /* children acknowledge changes before they make them */
+    char why[512];          /* what is wrong; "" so far */
     loader loaders[MOST_LOADERS];
 } scene;
 
@@ -78,8 +79,10 @@ static void *change_on(void *argument) {
     for (uint64_t i = 1; i < MOST_CHANGES; i++) {
         load_change change = draw(&table, &random, alone);
         load_apply(&table, &change);
-        sr_receipt receipt = {0};
+        sr_receipt receipt = {.durability = SR_DURABILITY_NORMAL};
         sr_error error;
+        word said = {(uint64_t)self->loader, i, receipt.durability};
+        if (self->scene->lies) tell(self->pipe, &said);
         sr_status code = SR_ERR_BUSY; /* other processes may be quicker again and again */
         while (code == SR_ERR_BUSY)
             code = load_run(self->router, self->scene->encoder, &change, prefix_of(self->loader),
@@ -88,8 +91,8 @@ static void *change_on(void *argument) {
             fprintf(stderr, "# %s\n", error.message);
             _exit(2);
         }
-        word said = {(uint64_t)self->loader, i, receipt.revision, receipt.durability};
-        tell(self->pipe, &said);
+        said.durability = receipt.durability;
+        if (!self->scene->lies) tell(self->pipe, &said);
     }
     return NULL;
 }
@@ -178,7 +181,8 @@ static void find_state(scene *self, int number, sr_router *router) {
         load_apply(&table, &next);
     }
     if (!found)
-        fail_msg("seed %llu, loader %d: the table is that after none of the changes %llu to %llu: "
+        snprintf(self->why, sizeof self->why,
+                 "seed %llu, loader %d: the table is that after none of the changes %llu to %llu: "
                  "at the first of them, %s",
                  (unsigned long long)of->seed, number, (unsigned long long)of->kept,
                  (unsigned long long)of->told + 1, first);
@@ -190,9 +194,10 @@ static void look_at_rest(scene *self) {
     sr_router *router = NULL;
     sr_error error;
     if (load_open(self->path, self->encoder, SR_DURABILITY_NORMAL, &router, &error) != SR_OK)
-        fail_msg("cannot be opened: %s", error.message);
-    if (sr_router_verify(router, &error) != SR_OK) fail_msg("does not verify: %s", error.message);
-    for (int i = 0; i < loaders_of(self); i++) find_state(self, i, router);
+        snprintf(self->why, sizeof self->why, "cannot be opened: %.400s", error.message);
+    else if (sr_router_verify(router, &error) != SR_OK)
+        snprintf(self->why, sizeof self->why, "does not verify: %.400s", error.message);
+    for (int i = 0; i < loaders_of(self) && self->why[0] == '\0'; i++) find_state(self, i, router);
     sr_router_close(&router);
 }
 
@@ -208,10 +213,13 @@ static void close_scene(scene *self) {
     toy_remove_directory(self->directory);
 }
 
-static void kill_database(uint64_t seed, int processes, int threads, int times) {
+/* Kills one database's processes up to `times` times; false when something was wrong, which `why` then tells. */
+static bool kill_database(uint64_t seed, int processes, int threads, bool lies, int times,
+                          char why[512]) {
     scene self;
     open_scene(&self, seed, processes, threads);
-    for (int i = 0; i < times; i++) {
+    self.lies = lies;
+    for (int i = 0; i < times && self.why[0] == '\0'; i++) {
         for (int k = 0; k < loaders_of(&self); k++) {
             self.loaders[k].seed = power_random(&self.random);
             self.loaders[k].kept = self.loaders[k].told = 0;
@@ -219,12 +227,17 @@ static void kill_database(uint64_t seed, int processes, int threads, int times) 
         run_and_kill(&self);
         look_at_rest(&self);
     }
+    memcpy(why, self.why, sizeof self.why);
     close_scene(&self);
+    return why[0] == '\0';
 }
 
 static void make_kills(int times, uint64_t seed, int processes, int threads) {
     kills = acknowledged = lost = 0;
-    for (; kills < times; seed++) kill_database(seed, processes, threads, KILLS_OF_ONE_DATABASE);
+    char why[512];
+    for (; kills < times; seed++)
+        if (!kill_database(seed, processes, threads, false, KILLS_OF_ONE_DATABASE, why))
+            fail_msg("%s", why);
     print_message("# %d processes of %d threads: %ld kills, %ld changes acknowledged, of them %ld "
                   "deferred ones lost\n",
                   processes, threads, kills, acknowledged, lost);
@@ -246,6 +259,16 @@ static void kills_lose_nothing_of_several_threads(void **state) {
 static void kills_harm_no_other_process(void **state) {
     (void)state;
     make_kills(20, 200, 2, 1);
+}
+
+/* Children that acknowledge too early must be caught. */
+static void a_child_that_lies_is_found_out(void **state) {
+    (void)state;
+    int caught = 0;
+    char why[512];
+    for (uint64_t seed = 1; seed <= 4; seed++)
+        caught += !kill_database(seed, 1, 1, true, KILLS_OF_ONE_DATABASE, why);
+    assert_true(caught > 0);
 }
 
 /* ---- Several routers of one process ------------------------------------------------------------------------------------- */
@@ -316,6 +339,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(kills_lose_nothing_and_leave_nothing_half),
         cmocka_unit_test(kills_lose_nothing_of_several_threads),
         cmocka_unit_test(kills_harm_no_other_process),
+        cmocka_unit_test(a_child_that_lies_is_found_out),
         cmocka_unit_test(routers_of_one_process_keep_each_others_locks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

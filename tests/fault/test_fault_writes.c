@@ -275,6 +275,73 @@ static void closing_stores_what_waits_or_tells_of_it(void **state) {
     for (size_t i = 0; i < FAILURES; i++) fail_closing(&failures[i]);
 }
 
+/* ---- Many deferred changes ----------------------------------------------------------------------------------------------- */
+
+static sr_status put_deferred(scene *self, int number, sr_receipt *receipt) {
+    char name[16];
+    snprintf(name, sizeof name, "burst %d", number);
+    sr_str text = sr_str_of("a text of them all");
+    sr_route route = {
+        .size = sizeof route, .name = sr_str_of(name), .utterances = &text, .utterance_count = 1};
+    sr_put_options options = {.size = sizeof options, .durability = SR_DURABILITY_DEFERRED};
+    return sr_routes_put(self->router, &route, 1, &options, receipt, NULL);
+}
+
+/* Of all changes that were acknowledged, those that are not there were told as lost, by the callback and by receipts alike. */
+static void expect_all_accounted_for(scene *self, uint64_t acknowledged, uint64_t in_receipts) {
+    static char ours[1 << 14], theirs[1 << 14];
+    sr_receipt receipt = {0};
+    sr_error error = {0};
+    toy_dump(self->router, ours, sizeof ours);
+    sr_router *other = open_router(self, false);
+    toy_dump(other, theirs, sizeof theirs);
+    sr_router_close(&other);
+    assert_string_equal(ours, theirs);
+    unsigned long told = atomic_load(&self->lost);
+    uint64_t there = info_of(self->router).routes;
+    if (toy_put(self->router, "after", "x", SR_PUT_REPLACE, &receipt, &error) != SR_OK)
+        fail_msg("%s: then the next change fails: %s", self->what, error.message);
+    if (there + told != acknowledged || in_receipts + receipt.lost != told)
+        fail_msg("%s: %llu changes acknowledged, %llu there, %lu told as lost, %llu in receipts",
+                 self->what, (unsigned long long)acknowledged, (unsigned long long)there, told,
+                 (unsigned long long)(in_receipts + receipt.lost));
+    assert_int_equal(sr_router_flush(self->router, NULL), SR_OK);
+    taken_back += (long)told;
+}
+
+static void fail_burst(const failure *way, long n) {
+    scene self;
+    uint64_t acknowledged = 1, in_receipts = 0;
+    open_scene(&self, 1);
+    self.router = open_router(&self, true);
+    assert_int_equal(toy_put(self.router, "first", "x", SR_PUT_REPLACE, NULL, NULL), SR_OK);
+    snprintf(self.what, sizeof self.what, "a burst, change %ld fails%s%s", n,
+             way->full ? " (full disk)" : "", way->for_good ? " for good" : "");
+    power_fail(way->kind, n, way->full, way->for_good);
+    for (int i = 0; i < 25; i++) {
+        sr_receipt receipt = {0};
+        bool taken = put_deferred(&self, i, &receipt) == SR_OK;
+        acknowledged += taken;
+        in_receipts += taken ? receipt.lost : 0;
+        if (i % 8 == 7) usleep(1000); /* several groups */
+    }
+    sr_status code = sr_router_flush(self.router, NULL);
+    power_fail(way->kind, 0, false, false);
+    if ((code != SR_OK) != (atomic_load(&self.lost) > 0))
+        fail_msg("%s: the flush says %s, but %lu changes are lost", self.what, sr_status_name(code),
+                 atomic_load(&self.lost));
+    expect_all_accounted_for(&self, acknowledged, in_receipts);
+    close_scene(&self);
+}
+
+static void deferred_changes_are_stored_or_told_as_lost(void **state) {
+    (void)state;
+    taken_back = 0;
+    for (size_t i = 0; i < FAILURES; i++)
+        for (long n = 1; n <= 40; n += 3) fail_burst(&failures[i], n);
+    assert_true(taken_back > 0);
+}
+
 int main(int argc, char **argv) {
     if (argc > 2 && strcmp(argv[1], "changes") == 0) {
         fail_in_all_ways(atoi(argv[2]), argc > 3 ? strtoull(argv[3], NULL, 10) : 1);
@@ -283,6 +350,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_equals_disk_whatever_fails),
         cmocka_unit_test(a_database_that_cannot_be_made_is_made_later),
+        cmocka_unit_test(deferred_changes_are_stored_or_told_as_lost),
         cmocka_unit_test(closing_stores_what_waits_or_tells_of_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
