@@ -179,31 +179,23 @@ void load_apply(load_table *table, const load_change *change) {
 
 /* ---- Texts ------------------------------------------------------------------------------------------------------------ */
 
-typedef char load_text[24];
-
 static sr_str text_of(uint8_t number, load_text out) {
     snprintf(out, sizeof(load_text), "text %d of %d", number, number * 7919 % 1000);
     return sr_str_of(out);
 }
 
-static sr_str name_of(char prefix, uint8_t number, load_text out) {
+sr_str load_name(char prefix, uint8_t number, load_text out) {
     snprintf(out, sizeof(load_text), "%c%d", prefix, number);
     return sr_str_of(out);
 }
 
-/* Up to 6,000 bytes: some need pages of their own. */
-static sr_str description_of(uint8_t number, char out[6001]) {
+sr_str load_description(uint8_t number, char out[6001]) {
     size_t len = (size_t)number * 30;
     for (size_t i = 0; i < len; i++) out[i] = (char)('a' + (number + i / 30) % 26);
     return (sr_str){out, len};
 }
 
-typedef struct texts_of_list {
-    load_text bytes[LOAD_TEXTS];
-    sr_str texts[LOAD_TEXTS];
-} texts_of_list;
-
-static void write_texts(const load_list *list, texts_of_list *out) {
+void load_write_texts(const load_list *list, load_texts *out) {
     for (uint8_t i = 0; i < list->count; i++)
         out->texts[i] = text_of(list->texts[i], out->bytes[i]);
 }
@@ -216,7 +208,7 @@ typedef struct put_call {
     char descriptions[LOAD_AT_ONCE][6001];
     sr_str description[LOAD_AT_ONCE];
     sr_threshold thresholds[LOAD_AT_ONCE];
-    texts_of_list texts[LOAD_AT_ONCE], oos;
+    load_texts texts[LOAD_AT_ONCE], oos;
     float vectors[LOAD_AT_ONCE][LOAD_TEXTS * TOY_DIMENSION];
 } put_call;
 
@@ -224,13 +216,13 @@ static sr_status prepare_route(put_call *call, const load_change *change, size_t
                                sr_encoder *encoder, sr_error *error) {
     const load_list *list = &change->puts[i].list;
     sr_route *route = &call->routes[i];
-    write_texts(list, &call->texts[i]);
+    load_write_texts(list, &call->texts[i]);
     *route = (sr_route){.size = sizeof *route,
-                        .name = name_of(prefix, change->puts[i].route, call->names[i]),
+                        .name = load_name(prefix, change->puts[i].route, call->names[i]),
                         .utterances = call->texts[i].texts,
                         .utterance_count = list->count};
     if (change->puts[i].description != 0) {
-        call->description[i] = description_of(change->puts[i].description, call->descriptions[i]);
+        call->description[i] = load_description(change->puts[i].description, call->descriptions[i]);
         route->description = &call->description[i];
     }
     call->thresholds[i] =
@@ -249,7 +241,7 @@ static sr_status run_put(sr_router *router, sr_encoder *encoder, const load_chan
     for (size_t i = 0; i < change->count && code == SR_OK; i++)
         code = prepare_route(call, change, i, prefix, encoder, error);
     if (code == SR_OK) {
-        write_texts(&change->oos, &call->oos);
+        load_write_texts(&change->oos, &call->oos);
         sr_put_options options = {.size = sizeof options,
                                   .mode = change->mode,
                                   .oos = call->oos.texts,
@@ -266,27 +258,27 @@ static sr_status run_removal(sr_router *router, const load_change *change, char 
     load_text bytes[LOAD_AT_ONCE];
     sr_str names[LOAD_AT_ONCE];
     for (size_t i = 0; i < change->count; i++)
-        names[i] = name_of(prefix, change->puts[i].route, bytes[i]);
+        names[i] = load_name(prefix, change->puts[i].route, bytes[i]);
     sr_remove_options options = {.size = sizeof options, .durability = change->durability};
     return sr_routes_remove(router, names, change->count, &options, receipt, error);
 }
 
 sr_status load_run(sr_router *router, sr_encoder *encoder, const load_change *change, char prefix,
                    sr_receipt *receipt, sr_error *error) {
-    texts_of_list texts;
+    load_texts texts;
     load_text name;
     switch (change->kind) {
     case LOAD_PUT: return run_put(router, encoder, change, prefix, receipt, error);
     case LOAD_REMOVE: return run_removal(router, change, prefix, receipt, error);
     case LOAD_CUT_DOWN:
-        write_texts(&change->puts[0].list, &texts);
-        return sr_utterances_remove(router, name_of(prefix, change->puts[0].route, name),
+        load_write_texts(&change->puts[0].list, &texts);
+        return sr_utterances_remove(router, load_name(prefix, change->puts[0].route, name),
                                     texts.texts, change->puts[0].list.count, receipt, error);
     case LOAD_OOS_PUT:
-        write_texts(&change->oos, &texts);
+        load_write_texts(&change->oos, &texts);
         return sr_oos_put(router, texts.texts, change->oos.count, receipt, error);
     case LOAD_OOS_REMOVE:
-        write_texts(&change->oos, &texts);
+        load_write_texts(&change->oos, &texts);
         return sr_oos_remove(router, change->oos.count == 0 ? NULL : texts.texts, change->oos.count,
                              receipt, error);
     case LOAD_FIT: return sr_fit(router, NULL, NULL, error);
@@ -312,8 +304,8 @@ static bool same_text(sr_str a, sr_str b) {
 }
 
 static bool same_texts(const load_list *list, const sr_str *texts, size_t count) {
-    texts_of_list expected;
-    write_texts(list, &expected);
+    load_texts expected;
+    load_write_texts(list, &expected);
     bool same = list->count == count;
     for (size_t i = 0; i < count && same; i++) same = same_text(texts[i], expected.texts[i]);
     return same;
@@ -322,7 +314,7 @@ static bool same_texts(const load_list *list, const sr_str *texts, size_t count)
 static bool same_view(const load_route *expected, const sr_route_view *view) {
     char bytes[6001];
     bool automatic = view->threshold.kind == SR_THRESHOLD_AUTO;
-    return same_text(view->description, description_of(expected->description, bytes)) &&
+    return same_text(view->description, load_description(expected->description, bytes)) &&
            automatic == (expected->threshold == 0) &&
            (automatic || view->threshold.value == (double)expected->threshold / 100) &&
            same_texts(&expected->list, view->utterances, view->utterance_count);
@@ -336,7 +328,7 @@ static bool compare_routes(const load_table *expected, const sr_table *table, ch
         load_text name;
         if (view->name.data[0] != prefix) continue;
         if (seen == expected->count ||
-            !same_text(view->name, name_of(prefix, expected->order[seen], name))) {
+            !same_text(view->name, load_name(prefix, expected->order[seen], name))) {
             snprintf(why, 256, "route %.*s is there, or at another place than it should be",
                      (int)view->name.len, view->name.data);
             return false;

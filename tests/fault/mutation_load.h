@@ -67,6 +67,17 @@ sr_status load_run(sr_router *router, sr_encoder *encoder, const load_change *ch
 bool load_compare(const load_table *expected, sr_router *router, sr_encoder *encoder, char prefix,
                   bool others, char why[256]);
 
+/* What a model's numbers mean: texts of a list, the name of a route, a description of up to 6,000 bytes, some of which
+ * need pages of their own. Strings lie in `out`. */
+typedef char load_text[24];
+typedef struct load_texts {
+    load_text bytes[LOAD_TEXTS];
+    sr_str texts[LOAD_TEXTS];
+} load_texts;
+void load_write_texts(const load_list *list, load_texts *out);
+sr_str load_name(char prefix, uint8_t number, load_text out);
+sr_str load_description(uint8_t number, char out[6001]);
+
 /* Opens a router of one thread on the database, without a fast path, which would load a model. */
 sr_status load_open(const char *database, sr_encoder *encoder, sr_durability durability,
                     sr_router **router, sr_error *error);
