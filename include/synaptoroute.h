@@ -296,9 +296,11 @@ typedef enum sr_durability {
     /* Stored when the call returns: survives a kill of the process; the last moments may go with the
      * power. */
     SR_DURABILITY_NORMAL = 1,
-    SR_DURABILITY_FULL = 2, /* synced to the disk before the call returns */
+    /* Synced to the disk before the call returns. A call that fails in nothing but the syncing leaves the
+     * change in place, stored as NORMAL. */
+    SR_DURABILITY_FULL = 2,
     /* Stored behind, by a thread of the router's own, within some milliseconds as a rule. What cannot
-     * be stored is taken back: the table becomes again what the database holds. */
+     * be stored is taken back: the table becomes again what the database holds, with its revision. */
     SR_DURABILITY_DEFERRED = 3
 } sr_durability;
 

@@ -1,260 +1,390 @@
 /*
- * index.c - fp32 rows in chunks, searched exhaustively.
+ * index.c - the writer's side: rows are added and removed, copied out of sparse chunks, and what nobody can see any more
+ * is freed.
  *
- * Rows stand in chunks of CHUNK_ROWS, each one block of memory aligned to 64 bytes, with the route and the
- * utterance of each row beside it. A chunk never moves, so pointers to rows stay good and growing copies
- * nothing but the list of chunks. A removed row is marked with route NONE and linked into a list of free
- * slots, through the very field that held its utterance; the next addition takes it. A chunk without live
- * rows is passed over in a search.
+ * Adding writes the next slot of the last chunk, removing writes one number: both take the same time at any size. What is
+ * removed stays where it is until its chunk goes as a whole (index_int.h). When more than an eighth of all slots are
+ * dead, the emptiest chunk is emptied, a few rows with every change, by adding its live rows again at the end. So
+ * there is no pause, no thread, and memory is at most some eighths more than what lives takes.
  *
- * A search takes queries in blocks of SRI_INDEX_QUERY_BLOCK and rows in blocks that fit the second-level
- * cache together with them, lets the kernel fill a small matrix of dot products, and folds that into the
- * best utterance so far of each route. Ties are broken by the order of adding, never by slot, so that the
- * use of free slots cannot change an answer. Since the kernel's dot product does not depend on the block
- * it is in, neither does the result.
- *
- * Threads: searches may overlap one another and nothing else; the router's lock sees to that.
- *
- * Rejected: one growing array (growing copies hundreds of megabytes while readers wait), rows grouped by
- * route (an utterance added to an early route would move all later ones), and approximate graphs (the
- * decision is about the last percent of recall, and exact search of 10,000 rows takes a small part of the
- * encoder's time).
+ * Rejected: lists of free slots (a slot written again while a reader of an older version looks at it, and nothing could be said
+ * about a chunk as a whole, as 1-bit codes do), and a thread that compacts (it would have to wait for the writer, or
+ * the writer for it).
  */
-#include "index/index.h"
+#include "index/index_int.h"
 
 #include <assert.h>
-#include <math.h>
 #include <string.h>
 
-#include "kernels/kernels.h"
+#define DEAD_SHARE 8 /* one in so many slots may be dead */
 
-#define CHUNK_ROWS  ((size_t)1024)
-#define BLOCK_BYTES ((size_t)96 * 1024) /* of rows; with the queries it stays within 128 KiB */
-
-typedef struct chunk {
-    float *rows;          /* CHUNK_ROWS x dimension, aligned to 64 bytes */
-    uint32_t *routes;     /* SRI_INDEX_NONE: the row is free */
-    uint64_t *utterances; /* of a free row: the next free slot */
-    size_t live;
-} chunk;
-
-struct sri_index {
-    size_t dimension;
-    size_t block_rows;
-    chunk *chunks;
-    size_t chunk_count, chunk_capacity;
-    size_t used; /* slots ever taken; those above are free without being listed */
-    size_t count;
-    size_t free_count;
-    uint64_t first_free;
-    uint64_t *orders; /* by route number */
-    size_t route_limit, order_capacity;
-};
-
-typedef struct sri_index_best {
-    float score;
-    uint32_t slot;
-} best;
-
-static void free_chunk(chunk *gone) {
-    sri_free_aligned(gone->rows);
-    sri_free(gone->routes);
-    sri_free(gone->utterances);
+static void free_chunk(sri_chunk *gone) {
+    if (gone == NULL) return;
+    for (size_t row = 0; row < atomic_load(&gone->used); row++) {
+        sri_exact *exact = atomic_load(&gone->exact[row]);
+        if (exact == NULL) continue;
+        sri_free(exact);
+        atomic_fetch_sub(&gone->index->exact_count, 1);
+    }
+    sri_free_aligned(gone);
 }
 
-sr_status sri_index_open(int dimension, sri_index **handle, sr_error *error) {
+sr_status sri_index_open(const sri_index_options *options, sri_index **handle, sr_error *error) {
     *handle = NULL;
-    if (dimension < 1 || dimension > 65536)
+    if (options->dimension < 1 || options->dimension > 65536)
         return sri_fail(error, SR_ERR_INVALID, "dimension",
-                        "vectors of %d floats cannot be indexed", dimension);
+                        "vectors of %d floats cannot be indexed", options->dimension);
     sri_index *index = sri_alloc_zero(1, sizeof *index);
     if (index == NULL) return sri_fail_memory(error);
-    index->dimension = (size_t)dimension;
-    index->block_rows = SRI_MAX(BLOCK_BYTES / (index->dimension * sizeof(float)), (size_t)8);
+    index->dimension = (size_t)options->dimension;
+    index->epoch = options->epoch;
+    index->exact_limit = options->exact_bytes / (index->dimension * sizeof(float));
+    index->directory.size = sizeof(_Atomic(sri_chunk *));
+    index->orders.size = sizeof(uint64_t);
+    index->victim = SRI_INDEX_NONE;
     *handle = index;
     return SR_OK;
+}
+
+static void free_spares(sri_index *index) {
+    for (sri_chunk *spare = index->spare, *next; spare != NULL; spare = next) {
+        next = spare->next;
+        free_chunk(spare);
+    }
+    for (sri_exact *spare = index->spare_exact, *next; spare != NULL; spare = next) {
+        next = spare->next;
+        sri_free(spare);
+    }
 }
 
 void sri_index_close(sri_index **handle) {
     sri_index *index = *handle;
     if (index == NULL) return;
-    for (size_t i = 0; i < index->chunk_count; i++) free_chunk(&index->chunks[i]);
-    sri_free(index->chunks);
-    sri_free(index->orders);
+    for (size_t i = 0; i < atomic_load(&index->limit); i++) free_chunk(sri_chunk_at(index, i));
+    free_spares(index);
+    sri_steady_free(&index->directory);
+    sri_steady_free(&index->orders);
+    sri_free(index->free_numbers);
     sri_free(index);
     *handle = NULL;
 }
 
-static bool add_chunk(sri_index *index) {
-    void *chunks = index->chunks;
-    if (!sri_grow(&chunks, &index->chunk_capacity, index->chunk_count + 1, sizeof(chunk)))
-        return false;
-    index->chunks = chunks;
-    chunk added = {.rows = sri_alloc_aligned(CHUNK_ROWS * index->dimension * sizeof(float)),
-                   .routes = sri_alloc_array(CHUNK_ROWS, sizeof(uint32_t)),
-                   .utterances = sri_alloc_array(CHUNK_ROWS, sizeof(uint64_t))};
-    if (added.rows == NULL || added.routes == NULL || added.utterances == NULL) {
-        free_chunk(&added);
-        return false;
+/* ---- Chunks that go ----------------------------------------------------------------------------- */
+
+/* The second wait is over. */
+static void release_chunk(sri_retired *retired) {
+    sri_chunk *gone = (sri_chunk *)retired;
+    sri_index *index = gone->index;
+    index->free_numbers[index->free_count++] = gone->number; /* as many as there are numbers fit */
+    index->chunks--;
+    index->leaving -= SRI_CHUNK_ROWS;
+    free_chunk(gone);
+}
+
+/* The first wait is over: the writer takes it out of the directory when it comes by next. */
+static void pass_chunk(sri_retired *retired) {
+    sri_chunk *passed = (sri_chunk *)retired;
+    passed->next = passed->index->passed;
+    passed->index->passed = passed;
+}
+
+static void take_out_passed(sri_index *index) {
+    while (index->passed != NULL) {
+        sri_chunk *gone = index->passed;
+        index->passed = gone->next;
+        _Atomic(sri_chunk *) *place = sri_steady_at(&index->directory, gone->number);
+        atomic_store_explicit(place, NULL, memory_order_release);
+        sri_epoch_retire(index->epoch, &gone->retired, release_chunk);
     }
-    index->chunks[index->chunk_count++] = added;
+}
+
+static void leave_when_dead(sri_index *index, sri_chunk *home) {
+    if (home->live > 0 || home == index->tail || home->leaving) return;
+    home->leaving = true;
+    index->dead -= SRI_CHUNK_ROWS; /* only the tail is not full */
+    index->leaving += SRI_CHUNK_ROWS;
+    if (index->victim == home->number) index->victim = SRI_INDEX_NONE;
+    sri_epoch_retire(index->epoch, &home->retired, pass_chunk);
+}
+
+/* ---- Room ----------------------------------------------------------------------------------------- */
+
+static size_t chunk_bytes(const sri_index *index) {
+    return offsetof(sri_chunk, codes) + SRI_CHUNK_ROWS * index->dimension +
+           sri_bits_bytes(index->dimension);
+}
+
+static sri_chunk *make_chunk(sri_index *index) {
+    sri_chunk *made = sri_alloc_aligned(chunk_bytes(index));
+    if (made == NULL) return NULL;
+    made->index = index;
+    made->next = NULL;
+    made->number = SRI_INDEX_NONE;
+    made->live = 0;
+    made->leaving = false;
+    atomic_init(&made->used, 0);
+    atomic_init(&made->sealed, false);
+    sri_bits_place(&made->bits, made->codes + SRI_CHUNK_ROWS * index->dimension, index->dimension);
+    return made;
+}
+
+/* A number that is free in the directory, or there will be one when it is needed. */
+static bool have_numbers(sri_index *index, size_t count) {
+    size_t limit = atomic_load(&index->limit),
+           more = count > index->free_count ? count - index->free_count : 0;
+    void *numbers = index->free_numbers;
+    bool enough = sri_grow(&numbers, &index->free_capacity, limit + more, sizeof(uint32_t));
+    index->free_numbers = numbers;
+    return enough && sri_steady_reserve(&index->directory, limit + more);
+}
+
+static size_t tail_room(const sri_index *index) {
+    return index->tail == NULL ? 0 : SRI_CHUNK_ROWS - atomic_load(&index->tail->used);
+}
+
+/* Makes room for so many rows in all. */
+static bool make_room(sri_index *index, size_t rows) {
+    size_t room = tail_room(index) + index->spare_rows;
+    if (rows <= room) return true;
+    size_t more = (rows - room + SRI_CHUNK_ROWS - 1) / SRI_CHUNK_ROWS;
+    if (!have_numbers(index, index->spare_rows / SRI_CHUNK_ROWS + more)) return false;
+    for (; more > 0; more--) {
+        sri_chunk *made = make_chunk(index);
+        if (made == NULL) return false;
+        made->next = index->spare;
+        index->spare = made;
+        index->spare_rows += SRI_CHUNK_ROWS;
+        index->chunks++;
+    }
     return true;
 }
 
-sr_status sri_index_reserve(sri_index *index, size_t rows, size_t routes, sr_error *error) {
-    size_t needed = rows > index->free_count ? rows - index->free_count : 0;
-    if (needed > SRI_INDEX_MAX_ROWS - index->used || routes >= SRI_INDEX_NONE)
+static sri_exact *make_exact(const sri_index *index) {
+    return sri_alloc(sizeof(sri_exact) + index->dimension * sizeof(float));
+}
+
+static bool make_exact_room(sri_index *index, size_t vectors) {
+    while (index->spare_exact_count < vectors) {
+        sri_exact *made = make_exact(index);
+        if (made == NULL) return false;
+        made->next = index->spare_exact;
+        index->spare_exact = made;
+        index->spare_exact_count++;
+    }
+    return true;
+}
+
+sr_status sri_index_reserve(sri_index *index, size_t rows, size_t vectors, size_t routes,
+                            sr_error *error) {
+    take_out_passed(index);
+    size_t held = atomic_load(&index->limit) * SRI_CHUNK_ROWS + index->spare_rows;
+    if (rows > SRI_INDEX_MAX_ROWS || held > SRI_INDEX_MAX_ROWS - rows || routes >= SRI_INDEX_NONE)
         return sri_fail(error, SR_ERR_LIMIT, NULL, "a table holds at most %u utterances",
                         SRI_INDEX_MAX_ROWS);
-    void *orders = index->orders;
-    if (!sri_grow(&orders, &index->order_capacity, routes, sizeof(uint64_t)))
+    if (!sri_steady_reserve(&index->orders, routes) || !make_room(index, rows) ||
+        !make_exact_room(index, vectors))
         return sri_fail_memory(error);
-    index->orders = orders;
-    for (; index->route_limit < routes; index->route_limit++) index->orders[index->route_limit] = 0;
-    while (index->chunk_count * CHUNK_ROWS < index->used + needed)
-        if (!add_chunk(index)) return sri_fail_memory(error);
+    if (routes > atomic_load(&index->routes)) atomic_store(&index->routes, routes);
+    index->promised = SRI_MAX(index->promised, rows);
+    index->promised_exact = SRI_MAX(index->promised_exact, vectors);
     return SR_OK;
 }
 
 void sri_index_set_route(sri_index *index, uint32_t route, uint64_t order) {
-    assert(route < index->route_limit);
-    index->orders[route] = order;
+    *(uint64_t *)sri_steady_at(&index->orders, route) = order;
 }
 
-uint32_t sri_index_add(sri_index *index, const float *vector, uint32_t route, uint64_t utterance) {
-    size_t slot = index->used;
-    if (index->free_count > 0) {
-        slot = (size_t)index->first_free;
-        index->first_free = index->chunks[slot / CHUNK_ROWS].utterances[slot % CHUNK_ROWS];
-        index->free_count--;
-    } else {
-        index->used++;
-    }
-    assert(slot < index->chunk_count * CHUNK_ROWS && route < index->route_limit);
-    chunk *home = &index->chunks[slot / CHUNK_ROWS];
-    size_t row = slot % CHUNK_ROWS;
-    memcpy(home->rows + row * index->dimension, vector, index->dimension * sizeof(float));
-    home->routes[row] = route;
-    home->utterances[row] = utterance;
+/* ---- Rows ------------------------------------------------------------------------------------------ */
+
+/* The next spare chunk becomes the tail. */
+static void next_tail(sri_index *index) {
+    sri_chunk *full = index->tail, *tail = index->spare;
+    index->spare = tail->next;
+    index->spare_rows -= SRI_CHUNK_ROWS;
+    size_t limit = atomic_load(&index->limit);
+    tail->number =
+        index->free_count > 0 ? index->free_numbers[--index->free_count] : (uint32_t)limit;
+    _Atomic(sri_chunk *) *place = sri_steady_at(&index->directory, tail->number);
+    atomic_store_explicit(place, tail, memory_order_release);
+    if (tail->number == limit)
+        atomic_store_explicit(&index->limit, limit + 1, memory_order_release);
+    index->tail = tail;
+    if (full != NULL) leave_when_dead(index, full);
+}
+
+static sri_exact *keep_exact(sri_index *index, const float *vector) {
+    sri_exact *exact = index->spare_exact;
+    index->spare_exact = exact->next;
+    index->spare_exact_count--;
+    if (index->promised_exact > 0) index->promised_exact--;
+    memcpy(exact->row, vector, index->dimension * sizeof *vector);
+    atomic_fetch_add(&index->exact_count, 1);
+    return exact;
+}
+
+static bool exact_is_wanted(const sri_index *index, bool durable) {
+    return !durable || atomic_load(&index->exact_count) < index->exact_limit;
+}
+
+/* The tail, with room for a row. */
+static sri_chunk *open_tail(sri_index *index) {
+    if (tail_room(index) == 0) next_tail(index);
+    return index->tail;
+}
+
+/* Writes what stands beside the code of the tail's next row, and lets it be seen. */
+static uint32_t append(sri_index *index, const sri_index_row *row) {
+    sri_chunk *home = index->tail;
+    uint32_t place = atomic_load_explicit(&home->used, memory_order_relaxed);
+    home->routes[place] = row->route;
+    home->utterances[place] = row->utterance;
+    home->owners[place] = row->owner;
+    home->born[place] = row->born;
+    home->durable[place] = row->durable;
+    atomic_store_explicit(&home->died[place], SRI_INDEX_FOREVER, memory_order_relaxed);
+    bool keep = row->vector != NULL && exact_is_wanted(index, row->durable);
+    atomic_store_explicit(&home->exact[place], keep ? keep_exact(index, row->vector) : NULL,
+                          memory_order_relaxed);
+    atomic_store_explicit(&home->used, place + 1, memory_order_release);
+    if (place + 1 == SRI_CHUNK_ROWS) sri_bits_seal(home, index->dimension);
     home->live++;
     index->count++;
-    return (uint32_t)slot;
+    if (index->promised > 0) index->promised--;
+    return home->number * SRI_CHUNK_ROWS + place;
 }
 
-void sri_index_remove(sri_index *index, uint32_t slot) {
-    chunk *home = &index->chunks[slot / CHUNK_ROWS];
-    size_t row = slot % CHUNK_ROWS;
-    assert(slot < index->used && home->routes[row] != SRI_INDEX_NONE);
-    home->routes[row] = SRI_INDEX_NONE;
-    home->utterances[row] = index->first_free;
+uint32_t sri_index_add(sri_index *index, const sri_index_row *row) {
+    sri_chunk *home = open_tail(index);
+    size_t place = atomic_load_explicit(&home->used, memory_order_relaxed);
+    int8_t *values = home->codes + place * index->dimension;
+    if (row->code != NULL) {
+        memcpy(&home->scales[place], row->code, sizeof(float));
+        memcpy(values, row->code + sizeof(float), index->dimension);
+    } else {
+        home->scales[place] = sri_index_quantize(row->vector, index->dimension, values);
+    }
+    return append(index, row);
+}
+
+uint32_t sri_index_copy(sri_index *index, uint32_t slot, const sri_index_row *row) {
+    const sri_chunk *from = sri_chunk_at(index, slot / SRI_CHUNK_ROWS);
+    size_t at = slot % SRI_CHUNK_ROWS;
+    sri_chunk *home = open_tail(index);
+    size_t place = atomic_load_explicit(&home->used, memory_order_relaxed);
+    home->scales[place] = from->scales[at];
+    memcpy(home->codes + place * index->dimension, from->codes + at * index->dimension,
+           index->dimension);
+    sri_index_row copy = *row;
+    sri_exact *held = sri_exact_at(from, at);
+    if (copy.vector == NULL && held != NULL) copy.vector = held->row;
+    return append(index, &copy);
+}
+
+void sri_index_remove(sri_index *index, uint32_t slot, uint64_t died) {
+    sri_chunk *home = sri_chunk_at(index, slot / SRI_CHUNK_ROWS);
+    _Atomic(uint64_t) *mark = &home->died[slot % SRI_CHUNK_ROWS];
+    assert(atomic_load_explicit(mark, memory_order_relaxed) == SRI_INDEX_FOREVER);
+    atomic_store_explicit(mark, died,
+                          memory_order_relaxed); /* the version's publication orders it */
     home->live--;
-    index->first_free = slot;
-    index->free_count++;
     index->count--;
+    index->dead++;
+    leave_when_dead(index, home);
 }
 
-void sri_index_renumber(sri_index *index, uint32_t slot, uint64_t utterance) {
-    index->chunks[slot / CHUNK_ROWS].utterances[slot % CHUNK_ROWS] = utterance;
+static void release_exact(sri_retired *retired) { sri_free(retired); }
+
+void sri_index_set_durable(sri_index *index, uint32_t slot) {
+    sri_chunk *home = sri_chunk_at(index, slot / SRI_CHUNK_ROWS);
+    size_t row = slot % SRI_CHUNK_ROWS;
+    home->durable[row] = 1;
+    if (atomic_load(&index->exact_count) <= index->exact_limit) return;
+    sri_exact *gone = atomic_exchange(&home->exact[row], NULL);
+    if (gone == NULL) return;
+    atomic_fetch_sub(&index->exact_count, 1);
+    sri_epoch_retire(index->epoch, &gone->retired, release_exact);
 }
+
+/* ---- Compaction -------------------------------------------------------------------------------------- */
+
+/* The chunk with the fewest live rows, if it is worth its emptying. */
+static uint32_t find_victim(const sri_index *index) {
+    uint32_t found = SRI_INDEX_NONE, least = SRI_CHUNK_ROWS - SRI_CHUNK_ROWS / DEAD_SHARE;
+    for (size_t i = 0; i < atomic_load(&index->limit); i++) {
+        const sri_chunk *chunk = sri_chunk_at(index, i);
+        if (chunk == NULL || chunk == index->tail || chunk->leaving || chunk->live > least)
+            continue;
+        found = (uint32_t)i;
+        least = chunk->live;
+    }
+    return found;
+}
+
+/* Room for one row that nobody was promised. */
+static bool room_to_move(sri_index *index, bool exact) {
+    return make_room(index, index->promised + 1) &&
+           (!exact || make_exact_room(index, index->promised_exact + 1));
+}
+
+static bool move_row(sri_index *index, sri_chunk *home, size_t row, uint64_t born,
+                     sri_index_moved_fn *moved, void *user) {
+    bool exact = sri_exact_at(home, row) != NULL;
+    if (!room_to_move(index, exact)) return false;
+    size_t promised = index->promised, promised_exact = index->promised_exact;
+    uint32_t slot = home->number * SRI_CHUNK_ROWS + (uint32_t)row;
+    sri_index_row again = {.route = home->routes[row],
+                           .utterance = home->utterances[row],
+                           .owner = home->owners[row],
+                           .born = born,
+                           .durable = home->durable[row]};
+    uint32_t now = sri_index_copy(index, slot, &again);
+    index->promised = promised;
+    index->promised_exact = promised_exact;
+    sri_index_remove(index, slot, born);
+    moved(user, again.owner, now);
+    return true;
+}
+
+void sri_index_compact(sri_index *index, size_t most, uint64_t born, sri_index_moved_fn *moved,
+                       void *user) {
+    take_out_passed(index);
+    while (most > 0) {
+        if (index->victim == SRI_INDEX_NONE) {
+            if (index->dead < SRI_CHUNK_ROWS || index->dead < index->count / (DEAD_SHARE - 1))
+                return;
+            index->victim = find_victim(index);
+            index->victim_row = 0;
+            if (index->victim == SRI_INDEX_NONE) return;
+        }
+        sri_chunk *home = sri_chunk_at(index, index->victim);
+        size_t row = index->victim_row++; /* its last live row makes it leave: a row is there */
+        if (atomic_load_explicit(&home->died[row], memory_order_relaxed) != SRI_INDEX_FOREVER)
+            continue;
+        if (!move_row(index, home, row, born, moved, user)) {
+            index->victim_row--;
+            return;
+        }
+        most--;
+    }
+}
+
+/* ---- Figures ------------------------------------------------------------------------------------------- */
 
 size_t sri_index_count(const sri_index *index) { return index->count; }
 
-size_t sri_index_capacity(const sri_index *index) { return index->chunk_count * CHUNK_ROWS; }
+size_t sri_index_dead(const sri_index *index) { return index->dead + index->leaving; }
 
-const float *sri_index_vector(const sri_index *index, uint32_t slot) {
-    return index->chunks[slot / CHUNK_ROWS].rows + slot % CHUNK_ROWS * index->dimension;
+size_t sri_index_bytes(const sri_index *index) {
+    return sizeof *index + index->chunks * chunk_bytes(index) +
+           sri_steady_bytes(&index->directory) + sri_steady_bytes(&index->orders) +
+           index->free_capacity * sizeof(uint32_t);
 }
 
-/* ---- Search ------------------------------------------------------------------------------------ */
-
-void sri_index_scratch_free(sri_index_scratch *scratch) {
-    sri_free(scratch->scores);
-    sri_free(scratch->best);
-    *scratch = (sri_index_scratch){0};
+size_t sri_index_exact_held(const sri_index *index) {
+    return atomic_load(&index->exact_count) * index->dimension * sizeof(float);
 }
 
-static bool prepare(const sri_index *index, sri_index_scratch *scratch) {
-    void *scores = scratch->scores, *bests = scratch->best;
-    bool enough = sri_grow(&scores, &scratch->score_capacity,
-                           SRI_INDEX_QUERY_BLOCK * index->block_rows, sizeof(float));
-    scratch->scores = scores;
-    enough = enough && sri_grow(&bests, &scratch->best_capacity,
-                                SRI_INDEX_QUERY_BLOCK * index->route_limit, sizeof(best));
-    scratch->best = bests;
-    return enough;
-}
-
-static uint64_t utterance_of(const sri_index *index, uint32_t slot) {
-    return index->chunks[slot / CHUNK_ROWS].utterances[slot % CHUNK_ROWS];
-}
-
-/* Folds the scores of `n` rows, the first of which has slot `first`, into the best of each route. */
-static void fold(const sri_index *index, const float *scores, size_t first, size_t n, best *bests) {
-    const chunk *home = &index->chunks[first / CHUNK_ROWS];
-    const uint32_t *routes = home->routes + first % CHUNK_ROWS;
-    const uint64_t *utterances = home->utterances + first % CHUNK_ROWS;
-    for (size_t i = 0; i < n; i++) {
-        if (routes[i] == SRI_INDEX_NONE) continue;
-        best *held = &bests[routes[i]];
-        if (scores[i] < held->score) continue;
-        if (scores[i] == held->score && held->slot != SRI_INDEX_NONE &&
-            utterance_of(index, held->slot) < utterances[i])
-            continue;
-        if (isnan(scores[i])) continue;
-        *held = (best){scores[i], (uint32_t)(first + i)};
-    }
-}
-
-/* Whether a comes before b among routes. */
-static bool precedes(const sri_index *index, const sri_hit *a, const sri_hit *b) {
-    if (a->score != b->score) return a->score > b->score;
-    return index->orders[a->route] < index->orders[b->route];
-}
-
-/* The best k of all routes by insertion: k is 3 as a rule. */
-static size_t select_best(const sri_index *index, const best *bests, size_t k, sri_hit *hits) {
-    size_t count = 0;
-    for (size_t route = 0; route < index->route_limit; route++) {
-        if (bests[route].slot == SRI_INDEX_NONE) continue;
-        sri_hit hit = {(uint32_t)route, bests[route].slot, bests[route].score};
-        if (count == k && !precedes(index, &hit, &hits[k - 1])) continue;
-        size_t place = count < k ? count++ : k - 1;
-        for (; place > 0 && precedes(index, &hit, &hits[place - 1]); place--)
-            hits[place] = hits[place - 1];
-        hits[place] = hit;
-    }
-    return count;
-}
-
-static void search_block(const sri_index *index, const float *queries, size_t n,
-                         sri_index_scratch *scratch) {
-    const sri_kernels *kernels = sri_kernels_get();
-    for (size_t i = 0; i < n * index->route_limit; i++)
-        scratch->best[i] = (best){-INFINITY, SRI_INDEX_NONE};
-    for (size_t c = 0; c * CHUNK_ROWS < index->used; c++) {
-        if (index->chunks[c].live == 0) continue;
-        size_t end = SRI_MIN(CHUNK_ROWS, index->used - c * CHUNK_ROWS);
-        for (size_t row = 0; row < end; row += index->block_rows) {
-            size_t rows = SRI_MIN(index->block_rows, end - row);
-            kernels->dots(queries, n, index->chunks[c].rows + row * index->dimension, rows,
-                          index->dimension, scratch->scores);
-            for (size_t q = 0; q < n; q++)
-                fold(index, scratch->scores + q * rows, c * CHUNK_ROWS + row, rows,
-                     scratch->best + q * index->route_limit);
-        }
-    }
-}
-
-bool sri_index_search(const sri_index *index, const float *queries, size_t n, size_t k,
-                      sri_index_scratch *scratch, sri_hit *hits, size_t *counts) {
-    if (!prepare(index, scratch)) return false;
-    for (size_t done = 0; done < n; done += SRI_INDEX_QUERY_BLOCK) {
-        size_t some = SRI_MIN((size_t)SRI_INDEX_QUERY_BLOCK, n - done);
-        search_block(index, queries + done * index->dimension, some, scratch);
-        for (size_t q = 0; q < some; q++)
-            counts[done + q] = k == 0 ? 0
-                                      : select_best(index, scratch->best + q * index->route_limit,
-                                                    k, hits + (done + q) * k);
-    }
-    return true;
+bool sri_index_visible(const sri_index *index, uint32_t slot, uint64_t version) {
+    const sri_chunk *home = sri_chunk_at(index, slot / SRI_CHUNK_ROWS);
+    return home != NULL && sri_row_visible(home, slot % SRI_CHUNK_ROWS, version);
 }

@@ -20,7 +20,11 @@ void sri_kernels_fill(sri_cpu_level level, sri_kernels *table) {
     sri_kernels_attend_avx2(table);
     sri_kernels_dots_avx2(table);
     sri_kernels_static_avx2(table);
-    if (level == SRI_CPU_AVXVNNI) sri_kernels_gemm_s8_avxvnni(table);
+    sri_kernels_scan_avx2(table);
+    if (level == SRI_CPU_AVXVNNI) {
+        sri_kernels_gemm_s8_avxvnni(table);
+        sri_kernels_scan_avxvnni(table);
+    }
     if (level < SRI_CPU_AVX512) return;
     sri_kernels_gemm_s8_avx512(table);
     sri_kernels_gemm_f32_avx512(table);
@@ -28,8 +32,10 @@ void sri_kernels_fill(sri_cpu_level level, sri_kernels *table) {
     sri_kernels_attend_avx512(table);
     sri_kernels_dots_avx512(table);
     sri_kernels_static_avx512(table);
+    sri_kernels_scan_avx512(table);
     if (level < SRI_CPU_VNNI) return;
     sri_kernels_gemm_s8_vnni(table);
+    sri_kernels_scan_vnni(table);
     if (level < SRI_CPU_AMX) return;
     sri_kernels_gemm_s8_amx(table);
 #elif defined(__aarch64__)
@@ -40,8 +46,10 @@ void sri_kernels_fill(sri_cpu_level level, sri_kernels *table) {
     sri_kernels_attend_neon(table);
     sri_kernels_dots_neon(table);
     sri_kernels_static_neon(table);
+    sri_kernels_scan_neon(table);
     if (level < SRI_CPU_DOTPROD) return;
     sri_kernels_gemm_s8_dotprod(table);
+    sri_kernels_scan_dotprod(table);
     if (level < SRI_CPU_I8MM) return;
     sri_kernels_gemm_s8_i8mm(table);
 #else

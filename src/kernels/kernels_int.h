@@ -19,14 +19,18 @@ void sri_kernels_rows_avx2(sri_kernels *table);
 void sri_kernels_attend_avx2(sri_kernels *table);
 void sri_kernels_dots_avx2(sri_kernels *table);
 void sri_kernels_static_avx2(sri_kernels *table);
+void sri_kernels_scan_avx2(sri_kernels *table);
 void sri_kernels_gemm_s8_avxvnni(sri_kernels *table);
+void sri_kernels_scan_avxvnni(sri_kernels *table);
 void sri_kernels_gemm_s8_avx512(sri_kernels *table);
 void sri_kernels_gemm_f32_avx512(sri_kernels *table);
 void sri_kernels_rows_avx512(sri_kernels *table);
 void sri_kernels_attend_avx512(sri_kernels *table);
 void sri_kernels_dots_avx512(sri_kernels *table);
 void sri_kernels_static_avx512(sri_kernels *table);
+void sri_kernels_scan_avx512(sri_kernels *table);
 void sri_kernels_gemm_s8_vnni(sri_kernels *table);
+void sri_kernels_scan_vnni(sri_kernels *table);
 void sri_kernels_gemm_s8_amx(sri_kernels *table);
 #elif defined(__aarch64__)
 void sri_kernels_gemm_s8_neon(sri_kernels *table);
@@ -35,7 +39,9 @@ void sri_kernels_rows_neon(sri_kernels *table);
 void sri_kernels_attend_neon(sri_kernels *table);
 void sri_kernels_dots_neon(sri_kernels *table);
 void sri_kernels_static_neon(sri_kernels *table);
+void sri_kernels_scan_neon(sri_kernels *table);
 void sri_kernels_gemm_s8_dotprod(sri_kernels *table);
+void sri_kernels_scan_dotprod(sri_kernels *table);
 void sri_kernels_gemm_s8_i8mm(sri_kernels *table);
 #endif
 

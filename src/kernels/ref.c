@@ -188,6 +188,42 @@ static void dots(const float *queries, size_t query_count, const float *vectors,
         }
 }
 
+static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *rows,
+                    const uint32_t *list, size_t n, size_t dim, int32_t *out) {
+    for (size_t q = 0; q < query_count; q++)
+        for (size_t i = 0; i < n; i++) {
+            const int8_t *a = queries + q * dim, *b = rows + (list == NULL ? i : list[i]) * dim;
+            int32_t sum = 0;
+            for (size_t k = 0; k < dim; k++) sum += (int16_t)a[k] * (int16_t)b[k];
+            out[q * n + i] = sum;
+        }
+}
+
+static void sum_bits(const uint8_t *bits, size_t blocks, size_t groups, const uint8_t *tables,
+                     uint16_t *sums) {
+    enum { HALF = SRI_BIT_ROWS / 2 };
+    memset(sums, 0, blocks * SRI_BIT_ROWS * sizeof *sums);
+    for (size_t b = 0; b < blocks; b++, sums += SRI_BIT_ROWS)
+        for (size_t g = 0; g < groups; g++, bits += HALF) {
+            const uint8_t *table = tables + g * SRI_BIT_TABLE;
+            for (size_t j = 0; j < HALF; j++) {
+                sums[j] = (uint16_t)(sums[j] + table[bits[j] & 15]);
+                sums[j + HALF] = (uint16_t)(sums[j + HALF] + table[bits[j] >> 4]);
+            }
+        }
+}
+
+static size_t pick(const sri_bounds *b, uint32_t *rows, float *found) {
+    size_t count = 0;
+    for (size_t i = 0; i < b->n; i++) {
+        float bound = fmaf(b->weights[i], fmaf((float)b->sums[i], b->step, b->offset), b->bases[i]);
+        if (!(bound >= b->least)) continue;
+        rows[count] = (uint32_t)i;
+        found[count++] = bound;
+    }
+    return count;
+}
+
 /* ---- static embeddings ----------------------------------------------------------------------- */
 
 static float sum_rows(const int8_t *rows, size_t dim, const sri_weighted_row *list, size_t count,
@@ -212,5 +248,8 @@ void sri_kernels_ref(sri_kernels *table) {
         .attend = attend,
         .dots = dots,
         .sum_rows = sum_rows,
+        .dots_s8 = dots_s8,
+        .sum_bits = sum_bits,
+        .pick = pick,
     };
 }

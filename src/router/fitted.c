@@ -2,12 +2,14 @@
  * fitted.c - the fit in use: taking it from the store, and comparing it with the table as that changes.
  *
  * What was learned numbers routes by their place in the table that it was learned from. Beside it stand the ids of
- * those routes and a digest of their utterances' ids, from which sri_fitted_assess() tells after every
- * change, in time that does not depend on the number of utterances, which routes are gone, which are as
- * they were, and which came or changed (`pending`). A change therefore never makes the fit wrong, only less of use.
+ * those routes and a digest of their utterances' ids, from which it can be told of any version of a route whether it
+ * is as it was, or came or changed since (`pending`). A change therefore never makes the fit wrong, only less of use.
  *
- * Threads: a fit is swapped and assessed with readers kept out, so whoever holds the shared lock may use it without
- * counting references.
+ * What the heads need to know of all routes at once, which of them may be used, are masks by place. A change of
+ * one of those routes makes a copy of them, which costs little as heads are for some thousands of routes at most; all else
+ * is counted, so that no change costs as much as there are routes.
+ *
+ * Threads: a fit and its masks are constant once published with a view, and released when no reader sees them any more.
  */
 #include <string.h>
 
@@ -24,12 +26,16 @@ void sri_fitted_free(live_fit **handle) {
     sri_fit_free(&gone->fit);
     sri_free(gone->ids);
     sri_free(gone->digests);
-    sri_free(gone->routes);
-    sri_free(gone->usable);
-    sri_free(gone->exists);
     sri_free(gone);
     *handle = NULL;
 }
+
+static void release_fit(sri_retired *retired) {
+    live_fit *gone = (live_fit *)retired;
+    sri_fitted_free(&gone);
+}
+
+static void release_masks(sri_retired *retired) { sri_free(retired); }
 
 typedef struct pair {
     uint64_t id, digest;
@@ -61,12 +67,7 @@ static bool take_routes(live_fit *made, const sri_buffer *routes) {
     size_t count = routes->len / sizeof(pair) - 1;
     made->ids = sri_alloc_array(count, sizeof *made->ids);
     made->digests = sri_alloc_array(count, sizeof *made->digests);
-    made->routes = sri_alloc_zero(count, sizeof(live_route *));
-    made->usable = sri_alloc_zero(count, 1);
-    made->exists = sri_alloc_zero(count, 1);
-    if (made->ids == NULL || made->digests == NULL || made->routes == NULL ||
-        made->usable == NULL || made->exists == NULL)
-        return false;
+    if (made->ids == NULL || made->digests == NULL) return false;
     pair oos = pair_at(routes, 0);
     made->oos_id = oos.id;
     made->oos_digest = oos.digest;
@@ -122,53 +123,106 @@ static uint32_t place_of(const live_fit *fitted, uint64_t id) {
     return low < fitted->count && fitted->ids[low] == id ? (uint32_t)low : NO_PLACE;
 }
 
-static void assess_route(live_fit *fitted, live_route *route) {
-    uint32_t place = place_of(fitted, route->id);
-    bool same = place != NO_PLACE && fitted->digests[place] == route->digest;
-    route->place = place;
-    route->pending = route->count > 0 && !same;
-    if (route->pending) fitted->pending++;
-    if (place == NO_PLACE) return;
-    fitted->routes[place] = route;
-    fitted->exists[place] = route->count > 0;
-    fitted->usable[place] = route->count > 0 && same;
+fit_relation sri_fitted_relation(const live_fit *fitted, const live_route *route) {
+    if (route == NULL) return (fit_relation){.place = NO_PLACE};
+    bool any = route->count > 0, same;
+    uint32_t place = SRI_FIT_OUT_OF_SCOPE;
+    if (sri_is_oos(route->name)) {
+        same = route->id == fitted->oos_id && route->digest == fitted->oos_digest;
+    } else {
+        place = place_of(fitted, route->id);
+        same = place != NO_PLACE && fitted->digests[place] == route->digest;
+    }
+    return (fit_relation){place, any && same, any && !same};
+}
+
+static bool is_place(uint32_t place) { return place != NO_PLACE && place != SRI_FIT_OUT_OF_SCOPE; }
+
+/* All in one piece of memory. */
+static fit_masks *make_masks(size_t count) {
+    size_t bytes;
+    if (!sri_size_mul(count, sizeof(uint32_t) + 2, &bytes) ||
+        !sri_size_add(bytes, sizeof(fit_masks), &bytes))
+        return NULL;
+    fit_masks *made = sri_alloc_zero(1, bytes);
+    if (made == NULL) return NULL;
+    made->count = count;
+    made->numbers = (uint32_t *)(made + 1);
+    made->usable = (uint8_t *)(made->numbers + count);
+    made->exists = made->usable + count;
+    return made;
+}
+
+bool sri_fitted_copy_masks(const fit_state *state, fit_masks **copy) {
+    const fit_masks *from = state->masks;
+    *copy = from == NULL ? NULL : make_masks(from->count);
+    if (*copy == NULL) return from == NULL;
+    memcpy((*copy)->numbers, from->numbers, from->count * sizeof *from->numbers);
+    memcpy((*copy)->usable, from->usable, from->count);
+    memcpy((*copy)->exists, from->exists, from->count);
+    return true;
+}
+
+static void set_mask(fit_masks *masks, uint32_t place, bool usable, const live_route *now) {
+    masks->usable[place] = usable;
+    masks->exists[place] = now != NULL && now->count > 0;
+    if (now != NULL) masks->numbers[place] = now->number;
+}
+
+void sri_fitted_note(fit_state *state, const live_route *before, const live_route *now,
+                     fit_masks *copy) {
+    if (state->fitted == NULL) return;
+    fit_relation was = sri_fitted_relation(state->fitted, before),
+                 is = sri_fitted_relation(state->fitted, now);
+    state->pending += (size_t)is.pending - (size_t)was.pending;
+    uint32_t place = before != NULL ? was.place : is.place;
+    if (!is_place(place)) return;
+    state->usable += (size_t)is.usable - (size_t)was.usable;
+    if (copy != NULL) set_mask(copy, place, is.usable, now);
+}
+
+bool sri_fitted_assess(live_fit *fitted, const route_table *table, fit_state *state) {
+    fit_state made = {.fitted = fitted};
+    if (fitted != NULL && fitted->fit != NULL) {
+        made.masks = make_masks(fitted->count);
+        if (made.masks == NULL) return false;
+    }
+    for (size_t i = 0; fitted != NULL && i < atomic_load(&table->number_limit); i++) {
+        const route_place *place = sri_steady_at(&table->places, i);
+        if (atomic_load(&place->gone) == SRI_INDEX_FOREVER)
+            sri_fitted_note(&made, NULL, atomic_load(&place->newest), made.masks);
+    }
+    *state = made;
+    return true;
 }
 
 /* Examples that are gone leave nothing pending, but another fit would come of it. */
-static void assess_oos(live_fit *fitted, live_route *oos) {
-    bool any = oos != NULL && oos->count > 0, had = fitted->oos_id != 0;
-    bool same = any && had && oos->id == fitted->oos_id && oos->digest == fitted->oos_digest;
-    if (any != had || (any && !same)) fitted->stale = true;
-    if (oos == NULL) return;
-    oos->place = SRI_FIT_OUT_OF_SCOPE;
-    oos->pending = any && !same;
-    fitted->pending += oos->pending;
-}
-
-void sri_fitted_assess(live_fit *fitted, route_table *table) {
-    if (fitted == NULL || table == NULL) return;
-    memset(fitted->routes, 0, fitted->count * sizeof *fitted->routes);
-    memset(fitted->usable, 0, fitted->count);
-    memset(fitted->exists, 0, fitted->count);
-    fitted->pending = 0;
-    fitted->stale = false;
-    for (live_route *route = table->first; route != NULL; route = route->next)
-        if (route != table->oos) assess_route(fitted, route);
-    for (size_t i = 0; i < fitted->count; i++)
-        if (!fitted->usable[i]) fitted->stale = true;
-    assess_oos(fitted, table->oos);
-    if (fitted->pending > 0) fitted->stale = true;
+bool sri_fitted_stale(const fit_state *state, const live_route *oos) {
+    const live_fit *fitted = state->fitted;
+    bool any = oos != NULL && oos->count > 0;
+    return fitted != NULL &&
+           (state->pending > 0 || state->usable != fitted->count || any != (fitted->oos_id != 0));
 }
 
 /* ---- In the router ------------------------------------------------------------------------------------------ */
 
-void sri_router_put_fit(sr_router *router, live_fit *made) {
-    pthread_rwlock_wrlock(&router->lock);
-    live_fit *old = router->fitted;
-    router->fitted = made;
-    sri_fitted_assess(made, router->table);
-    pthread_rwlock_unlock(&router->lock);
-    sri_fitted_free(&old);
+sr_status sri_router_put_fit(sr_router *router, live_fit **made, sr_error *error) {
+    fit_state state, old = router->fit;
+    sr_status code = sri_view_reserve(router, error);
+    if (code == SR_OK && !sri_fitted_assess(*made, router->table, &state))
+        code = sri_fail_memory(error);
+    if (code != SR_OK) return code;
+    *made = NULL;
+    router->fit = state;
+    if (old.masks != NULL) sri_epoch_retire(router->epoch, &old.masks->retired, release_masks);
+    if (old.fitted != NULL) sri_epoch_retire(router->epoch, &old.fitted->retired, release_fit);
+    sri_view_publish(router);
+    return SR_OK;
+}
+
+void sri_fitted_replace_masks(sri_epoch *epoch, fit_state *state, fit_masks *masks) {
+    if (state->masks != NULL) sri_epoch_retire(epoch, &state->masks->retired, release_masks);
+    state->masks = masks;
 }
 
 static bool own_model_is_static(const sr_router *router) {
@@ -204,9 +258,7 @@ sr_status sri_router_open_fast(sr_router *router, sr_error *error) {
     }
     if (strcmp(sr_encoder_fingerprint(fast), sr_encoder_fingerprint(router->encoder)) == 0)
         sr_encoder_close(&fast);
-    pthread_rwlock_wrlock(&router->lock);
     router->fast = fast;
-    pthread_rwlock_unlock(&router->lock);
     router->fast_failed = fast == NULL;
     return SR_OK;
 }
@@ -252,19 +304,20 @@ sr_status sri_router_load_fit(sr_router *router, bool ready, sr_error *error) {
     sri_fit *fit = NULL;
     live_fit *made = NULL;
     sr_error reason;
-    router->fit_serial = stored.serial;
     if (stored.serial != 0) {
         if (ready) code = read_fit(router, &stored, &fit, &reason);
         if (code == SR_OK) code = sri_fitted_make(&stored, &fit, &made, &reason);
         if (code != SR_OK) ignore_fit(router, &stored, &reason);
     }
     sri_fit_free(&fit);
-    sri_store_fit_free(&stored);
     /* A fit that is in use stays right, by its digests, when another model's is stored over it. */
-    bool in_use = router->fitted != NULL && router->fitted->fit != NULL;
-    if (!in_use || (code != SR_ERR_MODEL && code != SR_ERR_NO_MEMORY))
-        sri_router_put_fit(router, made);
-    return SR_OK;
+    bool in_use = router->fit.fitted != NULL && router->fit.fitted->fit != NULL;
+    bool put = !in_use || (code != SR_ERR_MODEL && code != SR_ERR_NO_MEMORY);
+    code = put ? sri_router_put_fit(router, &made, error) : SR_OK;
+    if (code == SR_OK) router->fit_serial = stored.serial;
+    sri_fitted_free(&made);
+    sri_store_fit_free(&stored);
+    return code;
 }
 
 sr_status sri_router_verify_fit(sr_router *router, sr_error *error) {

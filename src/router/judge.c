@@ -9,7 +9,7 @@
  * fast encoder, which each route keeps from the first time on: a race to make them is settled by who comes first.
  * To encode them anew for each text was rejected: it takes a hundred times as long as the decision.
  *
- * Everything here is read under the shared lock, and an answer depends on its own text and the table only, so that it
+ * Everything here is read in the view that the caller has pinned, and an answer depends on its own text and the table only, so that it
  * is the same alone, in a batch and at any number of threads.
  */
 #include <math.h>
@@ -20,13 +20,17 @@
 #include "kernels/kernels.h"
 #include "router/router_int.h"
 
-#define FAST_BLOCK ((size_t)64)
+#define FAST_BLOCK      ((size_t)64)
+#define QUERIES_AT_ONCE ((size_t)16) /* of a task: what the index answers from its cache */
+#define LARGE_TABLE                                                                                \
+    20000 /* utterances from which it pays to share one search out: some 50 us of work */
 
-/* One run of tasks. */
+/* One run of tasks. A single one runs on the caller's thread, which then asks nobody for anything. */
 typedef struct judge_run {
     const judging *job;
-    const route_table *table;
+    const table_view *view;
     const live_fit *fitted; /* with a fit that is to be used; NULL: neighbours decide */
+    size_t tasks, slots;
     size_t dimension, per_task;
     size_t k;                      /* hits, or candidates of the fast path, per text */
     sri_hit *hits;                 /* slow: slots x per_task x k */
@@ -39,7 +43,21 @@ typedef struct judge_run {
     atomic_bool failed;
 } judge_run;
 
-static size_t slots(const judging *job) { return (size_t)sri_pool_threads(job->router->pool); }
+static void set_tasks(judge_run *run, size_t per_task) {
+    run->tasks = (run->job->count + per_task - 1) / per_task;
+    run->slots = run->tasks == 1 ? 1 : (size_t)sri_pool_threads(run->job->router->pool);
+}
+
+static void run_tasks(judge_run *run, sri_task_fn *task) {
+    if (run->tasks == 1)
+        task(run, 0, 0);
+    else
+        sri_pool_run(run->job->router->pool, task, run, run->tasks);
+}
+
+static const live_route *route_of(const judge_run *run, const sri_hit *hit) {
+    return sri_view_route(run->view, hit->route);
+}
 
 static void *make(size_t a, size_t b, size_t c, size_t size) {
     size_t ab, count;
@@ -69,7 +87,7 @@ static double take_rival(const judge_run *run, sri_hit *hits, size_t *count) {
     double rival = NAN;
     size_t kept = 0;
     for (size_t i = 0; i < *count; i++) {
-        if (run->table->numbers[hits[i].route] == run->table->oos)
+        if (route_of(run, &hits[i]) == run->view->oos)
             rival = hits[i].score;
         else
             hits[kept++] = hits[i];
@@ -87,60 +105,71 @@ static void neighbours(const judge_run *run, sri_hit *hits, size_t count, double
         set_verdict(answer, &none, NULL);
         return;
     }
-    const live_route *best = run->table->numbers[hits[0].route];
+    const live_route *best = route_of(run, &hits[0]);
     sri_rule rule = rule_for(run->job, best);
     sri_verdict verdict = sri_decide(scores, count, rival, &rule);
     set_verdict(answer, &verdict, best);
     answer->count = SRI_MIN(run->job->candidates, count);
     for (size_t i = 0; i < answer->count; i++)
-        shown[i] =
-            (shown_candidate){run->table->numbers[hits[i].route], run->table->by_slot[hits[i].slot],
-                              sri_confidence(scores, count, rival, i), bounded(scores[i])};
+        shown[i] = (shown_candidate){route_of(run, &hits[i]), hits[i].owner,
+                                     sri_confidence(scores, count, rival, i), bounded(scores[i])};
 }
 
 /* ---- Heads, slow path --------------------------------------------------------------------------------------- */
 
-/* The best utterance of a route that is not among the hits, as the index would have found it. */
-static const utterance *best_of(const judge_run *run, const live_route *route, const float *vector,
-                                double *score) {
-    const utterance *best = NULL;
-    float top = -INFINITY;
-    sri_dots_fn *dots = sri_kernels_get()->dots;
-    for (size_t i = 0; i < route->count; i++) {
-        const utterance *each = route->utterances[i];
-        float cosine;
-        if (each->slot == SRI_INDEX_NONE) continue;
-        dots(vector, 1, sri_index_vector(run->table->index, each->slot), 1, run->dimension,
-             &cosine);
-        if (best == NULL || cosine > top) {
-            best = each;
-            top = cosine;
+#define SLOTS_AT_ONCE ((size_t)64)
+
+/* The best utterance of a route that is not among the hits, as the index would have found it. False when memory is
+ * short. */
+static bool best_of(const judge_run *run, const live_route *route, const float *vector,
+                    search_desk *desk, shown_candidate *shown) {
+    uint32_t slots[SLOTS_AT_ONCE];
+    float cosines[SLOTS_AT_ONCE], top = -INFINITY;
+    shown->score = NAN;
+    for (size_t next = 0; next < route->count;) {
+        const utterance *owners[SLOTS_AT_ONCE];
+        size_t some = 0;
+        for (; next < route->count && some < SLOTS_AT_ONCE; next++) {
+            owners[some] = route->utterances[next];
+            slots[some] = utterance_slot(owners[some]);
+            some += slots[some] != SRI_INDEX_NONE;
+        }
+        if (!sri_index_scores(run->view->table->index, vector, slots, some, &desk->source,
+                              &desk->search, cosines))
+            return false;
+        for (size_t i = 0; i < some; i++) {
+            if (shown->best != NULL && !(cosines[i] > top)) continue;
+            shown->best = owners[i];
+            shown->score = top = cosines[i];
         }
     }
-    *score = best == NULL ? NAN : top;
-    return best;
+    return true;
 }
 
-static shown_candidate candidate_of(const judge_run *run, const sri_fit_candidate *candidate,
-                                    const sri_hit *hits, size_t count, const float *vector) {
-    shown_candidate shown = {.route = run->fitted->routes[candidate->route],
+/* False when memory is short. */
+static bool candidate_of(const judge_run *run, const sri_fit_candidate *candidate,
+                         const sri_hit *hits, size_t count, const float *vector, search_desk *desk,
+                         shown_candidate *made) {
+    uint32_t number = run->view->masks->numbers[candidate->route];
+    shown_candidate shown = {.route = sri_view_route(run->view, number),
                              .confidence = candidate->confidence};
     for (size_t i = 0; i < count && shown.best == NULL; i++) {
-        if (hits[i].route != shown.route->number) continue;
-        shown.best = run->table->by_slot[hits[i].slot];
+        if (hits[i].route != number) continue;
+        shown.best = hits[i].owner;
         shown.score = hits[i].score;
     }
-    if (shown.best == NULL) shown.best = best_of(run, shown.route, vector, &shown.score);
+    if (shown.best == NULL && !best_of(run, shown.route, vector, desk, &shown)) return false;
     shown.score = bounded(shown.score);
-    return shown;
+    *made = shown;
+    return true;
 }
 
 /* The lead over the best of the other routes; NaN when there is none. */
 static double lead(const judge_run *run, const shown_candidate *best, const sri_hit *hits,
                    size_t count) {
     for (size_t i = 0; i < count; i++) {
-        const live_route *route = run->table->numbers[hits[i].route];
-        if (route != best->route && route != run->table->oos)
+        const live_route *route = route_of(run, &hits[i]);
+        if (route != best->route && route != run->view->oos)
             return best->score - bounded(hits[i].score);
     }
     return NAN;
@@ -151,56 +180,102 @@ static size_t known_hits(const judge_run *run, const sri_hit *hits, size_t count
                          sri_fit_hit *known) {
     size_t kept = 0;
     for (size_t i = 0; i < count && kept < SRI_FIT_HITS; i++) {
-        const live_route *route = run->table->numbers[hits[i].route];
+        const live_route *route = route_of(run, &hits[i]);
+        fit_relation relation = sri_fitted_relation(run->fitted, route);
         /* Examples out of scope are evidence as they are now, as long as the heads know what they are. */
-        bool known_now = route == run->table->oos ? run->fitted->oos_id != 0
-                                                  : !route->pending && route->place != NO_PLACE;
-        if (known_now) known[kept++] = (sri_fit_hit){route->place, hits[i].score};
+        bool known_now = route == run->view->oos ? run->fitted->oos_id != 0 : relation.usable;
+        if (known_now) known[kept++] = (sri_fit_hit){relation.place, hits[i].score};
     }
     return kept;
 }
 
 /* False when the heads know no route for the text; a failure is noted in the run. */
 static bool heads(judge_run *run, size_t text, const sri_hit *hits, size_t count, int slot,
-                  text_answer *answer, shown_candidate *shown) {
+                  search_desk *desk, text_answer *answer, shown_candidate *shown) {
     const judging *job = run->job;
     const live_fit *fitted = run->fitted;
     const float *vector = job->vectors + text * run->dimension;
     sri_fit_hit *known = run->fit_hits + (size_t)slot * SRI_FIT_HITS;
     sri_fit_candidate *candidates = run->candidates + (size_t)slot * run->candidate_k;
     sri_judgement judgement = {0};
+    shown_candidate best;
     size_t known_count = known_hits(run, hits, count, known);
-    if (!sri_fit_judge_slow(fitted->fit, job->texts[text], vector, known, known_count,
-                            fitted->usable, run->candidate_k, &job->router->judging[slot],
-                            candidates, &judgement)) {
+    bool enough = sri_fit_judge_slow(fitted->fit, job->texts[text], vector, known, known_count,
+                                     run->view->masks->usable, run->candidate_k, &desk->judging,
+                                     candidates, &judgement);
+    if (enough && judgement.count == 0) return false;
+    enough = enough && candidate_of(run, &candidates[0], hits, count, vector, desk, &best);
+    answer->count = SRI_MIN(job->candidates, judgement.count);
+    for (size_t i = 0; i < answer->count && enough; i++)
+        enough = candidate_of(run, &candidates[i], hits, count, vector, desk, &shown[i]);
+    if (!enough) {
         atomic_store(&run->failed, true);
         return true;
     }
-    if (judgement.count == 0) return false;
-    shown_candidate best = candidate_of(run, &candidates[0], hits, count, vector);
     sri_fitted_scores evidence = {best.confidence, judgement.accepted, best.score,
                                   lead(run, &best, hits, count)};
     sri_rule rule = rule_for(job, best.route);
     sri_verdict verdict = sri_decide_fitted(&evidence, &rule);
     set_verdict(answer, &verdict, best.route);
     answer->fitted = true;
-    answer->count = SRI_MIN(job->candidates, judgement.count);
-    for (size_t i = 0; i < answer->count; i++)
-        shown[i] = i == 0 ? best : candidate_of(run, &candidates[i], hits, count, vector);
     return true;
 }
 
-static void slow_text(judge_run *run, size_t text, sri_hit *hits, size_t count, int slot) {
+static void slow_text(judge_run *run, size_t text, sri_hit *hits, size_t count, int slot,
+                      search_desk *desk) {
     const judging *job = run->job;
     text_answer *answer = &job->answers[text];
     shown_candidate *shown = job->shown + text * job->candidates;
     *answer = (text_answer){.confidence = NAN, .score = NAN, .margin = NAN};
-    bool ask = run->fitted != NULL && count > 0 && !run->table->numbers[hits[0].route]->pending;
-    /* Too few examples to learn from count like neighbours. */
-    if (ask && run->table->numbers[hits[0].route] == run->table->oos)
-        ask = sri_fit_knows_oos(run->fitted->fit);
-    if (ask && heads(run, text, hits, count, slot, answer, shown)) return;
+    bool ask = run->fitted != NULL && count > 0;
+    if (ask) {
+        const live_route *nearest = route_of(run, &hits[0]);
+        ask = !sri_fitted_relation(run->fitted, nearest).pending;
+        /* Too few examples to learn from count like neighbours. */
+        if (nearest == run->view->oos) ask = ask && sri_fit_knows_oos(run->fitted->fit);
+    }
+    if (ask && heads(run, text, hits, count, slot, desk, answer, shown)) return;
     neighbours(run, hits, count, run->scores + (size_t)slot * run->k, answer, shown);
+}
+
+/* A single text is shared out over threads that are idle. */
+typedef struct team_search {
+    const judge_run *run;
+    search_desk *desk;
+    sri_index_query query;
+    sri_hit *hits;
+    size_t *counts;
+    bool enough;
+} team_search;
+
+static void search(void *job, sri_team *team, int slot) {
+    team_search *self = job;
+    (void)slot;
+    self->query.team = team;
+    self->enough = sri_index_search(self->run->view->table->index, &self->query,
+                                    &self->desk->search, self->hits, self->counts);
+}
+
+static bool run_search(const judge_run *run, size_t first, size_t n, search_desk *desk,
+                       sri_hit *hits, size_t *counts) {
+    const judging *job = run->job;
+    const sr_router *router = job->router;
+    team_search self = {.run = run,
+                        .desk = desk,
+                        .query = {.queries = job->vectors + first * run->dimension,
+                                  .n = n,
+                                  .k = run->k,
+                                  .version = run->view->version,
+                                  .source = &desk->source},
+                        .hits = hits,
+                        .counts = counts};
+    bool shared = job->count == 1 && router->threads > 1 && router->profile == SR_PROFILE_LATENCY &&
+                  run->view->utterances >= LARGE_TABLE;
+    if (shared)
+        sri_pool_lead(router->pool, search, &self);
+    else
+        search(&self, NULL, 0);
+    return self.enough;
 }
 
 static void slow_task(void *argument, size_t task, int slot) {
@@ -209,41 +284,42 @@ static void slow_task(void *argument, size_t task, int slot) {
     size_t first = task * run->per_task, n = SRI_MIN(run->per_task, job->count - first);
     sri_hit *hits = run->hits + (size_t)slot * run->per_task * run->k;
     size_t *counts = run->counts + (size_t)slot * run->per_task;
-    if (!sri_index_search(run->table->index, job->vectors + first * run->dimension, n, run->k,
-                          &job->router->scratch[slot], hits, counts)) {
+    search_desk *desk = sri_desk_claim(job->router);
+    if (desk == NULL || !run_search(run, first, n, desk, hits, counts))
         atomic_store(&run->failed, true);
-        return;
-    }
     for (size_t i = 0; i < n && !atomic_load(&run->failed); i++)
-        slow_text(run, first + i, hits + i * run->k, counts[i], slot);
+        slow_text(run, first + i, hits + i * run->k, counts[i], slot, desk);
+    if (desk != NULL) sri_desk_leave(desk);
 }
 
-static const live_fit *fit_of(const sr_router *router) {
-    return router->fitted != NULL && router->fitted->fit != NULL ? router->fitted : NULL;
+static const live_fit *fit_of(const table_view *view) {
+    return view->fitted != NULL && view->fitted->fit != NULL ? view->fitted : NULL;
 }
 
 bool sri_judge_slow(const judging *job) {
     const sr_router *router = job->router;
-    judge_run run = {.job = job, .table = router->table, .fitted = fit_of(router)};
+    const table_view *view = job->view;
+    judge_run run = {.job = job, .view = view, .fitted = fit_of(view)};
+    size_t routes = view->routes + (view->oos != NULL), threads = (size_t)router->threads;
     run.dimension = (size_t)sr_encoder_dimension(router->encoder);
     /* Two for a margin, and one for the hidden route. */
-    run.k = SRI_MAX(job->candidates, (size_t)2) + (run.table->oos != NULL);
+    run.k = SRI_MAX(job->candidates, (size_t)2) + (view->oos != NULL);
     /* As many that the heads know as they ask for: those of pending routes are left out. */
-    if (run.fitted != NULL) run.k = SRI_MAX(run.k, SRI_FIT_HITS + run.fitted->pending);
-    run.k = SRI_MIN(run.k, SRI_MAX(run.table->routes, (size_t)1));
+    if (run.fitted != NULL) run.k = SRI_MAX(run.k, SRI_FIT_HITS + view->pending);
+    run.k = SRI_MIN(run.k, SRI_MAX(routes, (size_t)1));
     run.candidate_k = SRI_MAX(job->candidates, (size_t)1);
     if (run.fitted != NULL) run.candidate_k = SRI_MIN(run.candidate_k, run.fitted->count);
-    size_t share = (job->count + slots(job) - 1) / slots(job);
-    run.per_task = SRI_MAX(SRI_MIN(share, (size_t)SRI_INDEX_QUERY_BLOCK), (size_t)1);
-    run.hits = make(slots(job), run.per_task, run.k, sizeof *run.hits);
-    run.counts = make(slots(job), run.per_task, 1, sizeof *run.counts);
-    run.scores = make(slots(job), run.k, 1, sizeof *run.scores);
-    run.fit_hits = make(slots(job), SRI_FIT_HITS, 1, sizeof *run.fit_hits);
-    run.candidates = make(slots(job), run.candidate_k, 1, sizeof *run.candidates);
+    size_t share = (job->count + threads - 1) / threads;
+    run.per_task = SRI_MAX(SRI_MIN(share, QUERIES_AT_ONCE), (size_t)1);
+    set_tasks(&run, run.per_task);
+    run.hits = make(run.slots, run.per_task, run.k, sizeof *run.hits);
+    run.counts = make(run.slots, run.per_task, 1, sizeof *run.counts);
+    run.scores = make(run.slots, run.k, 1, sizeof *run.scores);
+    run.fit_hits = make(run.slots, SRI_FIT_HITS, 1, sizeof *run.fit_hits);
+    run.candidates = make(run.slots, run.candidate_k, 1, sizeof *run.candidates);
     bool enough = run.hits != NULL && run.counts != NULL && run.scores != NULL &&
                   run.fit_hits != NULL && run.candidates != NULL;
-    if (enough)
-        sri_pool_run(router->pool, slow_task, &run, (job->count + run.per_task - 1) / run.per_task);
+    if (enough) run_tasks(&run, slow_task);
     sri_free(run.hits);
     sri_free(run.counts);
     sri_free(run.scores);
@@ -254,8 +330,8 @@ bool sri_judge_slow(const judging *job) {
 
 /* ---- Heads, fast path --------------------------------------------------------------------------------------- */
 
-/* Vectors of a route's utterances by the fast encoder, made when first wanted. The route is of the table that
- * the shared lock protects; only its cache is written. */
+/* Vectors of a route's utterances by the fast encoder, made when first wanted. Only this cache of a version is ever
+ * written by readers. */
 static const float *fast_rows(const sr_router *router, const live_route *given) {
     live_route *route = (live_route *)(uintptr_t)given;
     float *rows = atomic_load(&route->fast_rows), *none = NULL;
@@ -308,6 +384,10 @@ static void find_best(const sr_router *router, const float *vector, shown_candid
     }
 }
 
+static const live_route *route_at_place(const judge_run *run, uint32_t place) {
+    return sri_view_route(run->view, run->view->masks->numbers[place]);
+}
+
 static void show_fast(const judge_run *run, size_t text, const sri_fit_candidate *candidates) {
     const judging *job = run->job;
     const sr_router *router = job->router;
@@ -318,7 +398,7 @@ static void show_fast(const judge_run *run, size_t text, const sri_fit_candidate
         router->fast != NULL && sr_encoder_dimension(router->fast) <= FAST_DIMENSION &&
         sr_encoder_encode(router->fast, &job->texts[text], 1, vector, NULL, NULL) == SR_OK;
     for (size_t i = 0; i < answer->count; i++) {
-        shown[i] = (shown_candidate){.route = run->fitted->routes[candidates[i].route],
+        shown[i] = (shown_candidate){.route = route_at_place(run, candidates[i].route),
                                      .confidence = candidates[i].confidence,
                                      .score = NAN};
         if (encoded) find_best(router, vector, &shown[i]);
@@ -336,7 +416,7 @@ static void fast_text(const judge_run *run, size_t text, const sri_fit_candidate
                             .fitted = true,
                             .settled = job->alone};
     if (judgement->count == 0) return;
-    const live_route *best = run->fitted->routes[candidates[0].route];
+    const live_route *best = route_at_place(run, candidates[0].route);
     bool cosine = best->threshold.kind == SR_THRESHOLD_COSINE;
     if (!job->alone) answer->settled = judgement->settled && (!cosine || job->no_reject);
     if (!answer->settled) return;
@@ -357,25 +437,26 @@ static void fast_task(void *argument, size_t task, int slot) {
     sri_fit_candidate *candidates = run->candidates + (size_t)slot * FAST_BLOCK * run->candidate_k;
     sri_judgement *judgements = run->judgements + (size_t)slot * FAST_BLOCK;
     /* The fast path alone has no neighbours to turn to: a route that changed is judged as it was. */
-    const uint8_t *usable = job->alone ? fitted->exists : fitted->usable;
-    if (!sri_fit_judge_fast(fitted->fit, job->texts + first, n, usable, run->candidate_k,
-                            &job->router->judging[slot], candidates, judgements)) {
+    const fit_masks *masks = run->view->masks;
+    const uint8_t *usable = job->alone ? masks->exists : masks->usable;
+    search_desk *desk = sri_desk_claim(job->router);
+    if (desk == NULL ||
+        !sri_fit_judge_fast(fitted->fit, job->texts + first, n, usable, run->candidate_k,
+                            &desk->judging, candidates, judgements))
         atomic_store(&run->failed, true);
-        return;
-    }
-    for (size_t i = 0; i < n; i++)
+    if (desk != NULL) sri_desk_leave(desk);
+    for (size_t i = 0; i < n && !atomic_load(&run->failed); i++)
         fast_text(run, first + i, candidates + i * run->candidate_k, &judgements[i]);
 }
 
 bool sri_judge_fast(const judging *job) {
-    judge_run run = {.job = job, .table = job->router->table, .fitted = fit_of(job->router)};
+    judge_run run = {.job = job, .view = job->view, .fitted = fit_of(job->view)};
+    set_tasks(&run, FAST_BLOCK);
     run.candidate_k = SRI_MAX(SRI_MIN(job->candidates, run.fitted->count), (size_t)1);
-    run.candidates = make(slots(job), FAST_BLOCK, run.candidate_k, sizeof *run.candidates);
-    run.judgements = make(slots(job), FAST_BLOCK, 1, sizeof *run.judgements);
+    run.candidates = make(run.slots, FAST_BLOCK, run.candidate_k, sizeof *run.candidates);
+    run.judgements = make(run.slots, FAST_BLOCK, 1, sizeof *run.judgements);
     bool enough = run.candidates != NULL && run.judgements != NULL;
-    if (enough)
-        sri_pool_run(job->router->pool, fast_task, &run,
-                     (job->count + FAST_BLOCK - 1) / FAST_BLOCK);
+    if (enough) run_tasks(&run, fast_task);
     sri_free(run.candidates);
     sri_free(run.judgements);
     return enough && !atomic_load(&run.failed);

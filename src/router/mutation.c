@@ -1,14 +1,13 @@
 /*
  * mutation.c - adding, changing and removing routes: the public calls and the order of their steps.
  *
- *   check arguments, plan, encode new texts, reserve, store, apply.
+ *   check arguments, plan, reserve, open a group, apply, show or store.
  *
- * All but the last can fail and leave everything as it was. Encoding, the slow part, runs under `writer`
- * alone, so readers go on. When the store turns out to hold a newer revision, the table is loaded again and
- * the mutation planned anew; vectors already made are kept for that. Storing comes before applying: a
- * reader can never have seen what a crash then takes back.
+ * All before applying can fail and leaves everything as it was. Texts that need a vector are encoded without `writer`, then the
+ * mutation is planned anew with what was encoded; so others go on, and two calls may encode the same text. When the
+ * store turns out to hold a newer revision, the table is brought up to date and the mutation planned anew, too.
+ * A deferred change is shown at once; others when their group has been stored (group.c).
  */
-#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -32,176 +31,220 @@ typedef struct mutation_call {
     const sr_str *texts; /* `text_count` utterances to be removed */
     size_t text_count;
     sr_status (*make)(struct mutation_call *mutation, mutation_plan *plan, sr_error *error);
-    sri_arena kept;      /* metadata of the routes as it will be stored, vectors at their length */
+    sri_arena
+        kept; /* texts that were encoded, metadata of the routes as it will be stored, vectors at their length */
     const float **given; /* vectors of each route's utterances; NULL: of none */
     const sr_str *names; /* `name_count` routes to be removed */
     size_t name_count;
     sr_durability durability;
-    sri_map encoded; /* texts, to their row in `vectors`; both survive an attempt */
+    sri_map encoded; /* texts, to their row in `vectors` */
     float *vectors;
     size_t vector_count;
+    sr_str *missing; /* texts to be encoded, which the map has already */
+    size_t missing_count, missing_capacity;
 } mutation_call;
 
-/* ---- Encoding ------------------------------------------------------------------------------------------------- */
+/* ---- Vectors of new utterances ------------------------------------------------------------------------------------ */
 
-/* Texts that neither the table nor an earlier attempt has a vector for, each once. */
-static bool find_new_texts(mutation_call *mutation, const mutation_plan *plan, sr_str *texts,
-                           size_t *count) {
-    *count = 0;
-    for (size_t i = 0; i < plan->add_count; i++) {
-        sr_str text = utterance_text(plan->adds[i].utterance);
-        if (plan->adds[i].vector != NULL || sri_table_find_vector(plan->table, text) != NULL ||
-            sri_map_get(&mutation->encoded, text, NULL))
-            continue;
-        if (!sri_map_put(&mutation->encoded, text, mutation->vector_count + *count)) return false;
-        texts[(*count)++] = text;
-    }
+/* Notes a text to be encoded; its row is the next. */
+static bool miss(mutation_call *mutation, sr_str text) {
+    void *missing = mutation->missing;
+    bool enough = sri_grow(&missing, &mutation->missing_capacity, mutation->missing_count + 1,
+                           sizeof *mutation->missing);
+    mutation->missing = missing;
+    if (!enough) return false;
+    sr_str copy = sri_arena_copy(&mutation->kept, text);
+    if (copy.data == NULL ||
+        !sri_map_put(&mutation->encoded, copy, mutation->vector_count + mutation->missing_count))
+        return false;
+    mutation->missing[mutation->missing_count++] = copy;
     return true;
 }
 
-/* The map's keys lie in the plan's utterances, which do not survive the plan: keys move to the caller's own
- * texts, which do. */
-static bool adopt_some(const mutation_call *mutation, sri_map *kept, const sr_str *texts,
-                       size_t count) {
-    bool enough = true;
-    for (size_t i = 0; i < count && enough; i++) {
-        uint64_t row;
-        if (sri_map_get(&mutation->encoded, texts[i], &row))
-            enough = sri_map_put(kept, texts[i], row);
+/* The vector of a text that some route has; NULL when there is none, or it cannot be had. */
+static const float *known_vector(mutation_call *mutation, const mutation_plan *plan, sr_str text,
+                                 const search_desk *desk, size_t dimension) {
+    const utterance *same = sri_table_find_vector(plan->table, text);
+    float *row = same == NULL ? NULL : sri_arena_alloc(&mutation->kept, dimension * sizeof *row);
+    if (row == NULL) return NULL;
+    uint32_t slot = utterance_slot(same);
+    bool found = sri_index_vectors(plan->table->index, &slot, 1, &desk->source, row, NULL);
+    return found ? row : NULL;
+}
+
+/* Finds the vectors of all that is added, or notes what must be encoded. */
+static bool find_vectors(mutation_call *mutation, mutation_plan *plan) {
+    size_t dimension = (size_t)sr_encoder_dimension(mutation->router->encoder);
+    search_desk *desk = sri_desk_claim(mutation->router);
+    bool enough = desk != NULL;
+    for (size_t i = 0; i < plan->add_count && enough; i++) {
+        planned_add *add = &plan->adds[i];
+        sr_str text = utterance_text(add->utterance);
+        uint64_t row = 0;
+        if (add->vector != NULL || add->from != NULL) continue;
+        if (sri_map_get(&mutation->encoded, text, &row)) {
+            if (row < mutation->vector_count) add->vector = mutation->vectors + row * dimension;
+            continue;
+        }
+        add->vector = known_vector(mutation, plan, text, desk, dimension);
+        if (add->vector == NULL) enough = miss(mutation, text);
     }
+    if (desk != NULL) sri_desk_leave(desk);
     return enough;
 }
 
-static bool adopt_keys(mutation_call *mutation) {
-    sri_map kept = {0};
-    bool enough = sri_map_reserve(&kept, mutation->encoded.count) &&
-                  adopt_some(mutation, &kept, mutation->oos, mutation->oos_count);
-    for (size_t i = 0; i < mutation->count && enough; i++) {
-        const sr_route *route =
-            (const sr_route *)((const char *)mutation->routes + i * mutation->stride);
-        enough = adopt_some(mutation, &kept, route->utterances, route->utterance_count);
-    }
-    sri_map_free(&mutation->encoded);
-    mutation->encoded = kept;
-    return enough;
-}
-
-static sr_status encode_texts(mutation_call *mutation, const sr_str *texts, size_t count,
-                              sr_error *error) {
+static sr_status encode_missing(mutation_call *mutation, sr_error *error) {
     sr_encoder *encoder = mutation->router->encoder;
     size_t dimension = (size_t)sr_encoder_dimension(encoder), row;
     float *vectors = NULL;
     if (sri_size_mul(dimension, sizeof(float), &row))
-        vectors = sri_resize_array(mutation->vectors, mutation->vector_count + count, row);
+        vectors = sri_resize_array(mutation->vectors,
+                                   mutation->vector_count + mutation->missing_count, row);
     if (vectors == NULL) return sri_fail_memory(error);
     mutation->vectors = vectors;
-    sr_status code = sri_router_encode(mutation->router, texts, count,
+    sr_status code = sri_router_encode(mutation->router, mutation->missing, mutation->missing_count,
                                        vectors + mutation->vector_count * dimension,
                                        mutation->progress, mutation->progress_user, error);
-    if (code == SR_OK) mutation->vector_count += count;
-    return code;
-}
-
-static void find_vectors(const mutation_call *mutation, mutation_plan *plan) {
-    size_t dimension = (size_t)sr_encoder_dimension(mutation->router->encoder);
-    for (size_t i = 0; i < plan->add_count; i++) {
-        planned_add *add = &plan->adds[i];
-        sr_str text = utterance_text(add->utterance);
-        uint64_t row = 0;
-        if (add->vector != NULL) continue;
-        add->vector = sri_table_find_vector(plan->table, text);
-        if (add->vector != NULL) continue;
-        bool found = sri_map_get(&mutation->encoded, text, &row);
-        assert(found);
-        (void)found;
-        add->vector = mutation->vectors + row * dimension;
-    }
-}
-
-static sr_status encode(mutation_call *mutation, mutation_plan *plan, sr_error *error) {
-    if (plan->add_count == 0) return SR_OK;
-    sr_str *texts = sri_alloc_array(plan->add_count, sizeof *texts);
-    size_t count = 0;
-    if (texts == NULL) return sri_fail_memory(error);
-    sr_status code = SR_OK;
-    if (!find_new_texts(mutation, plan, texts, &count)) code = sri_fail_memory(error);
-    if (code == SR_OK && count > 0) code = encode_texts(mutation, texts, count, error);
-    sri_free(texts);
-    if (code == SR_OK && !adopt_keys(mutation)) code = sri_fail_memory(error);
-    if (code == SR_OK) find_vectors(mutation, plan);
+    mutation->vector_count += mutation->missing_count;
+    mutation->missing_count = 0;
     return code;
 }
 
 /* ---- One attempt -------------------------------------------------------------------------------------------------- */
 
-static sr_status reserve(sr_router *router, const mutation_plan *plan, sr_error *error) {
-    pthread_rwlock_wrlock(&router->lock);
-    sr_status code = sri_table_reserve(router->table, plan->draft_count, plan->add_count, error);
-    pthread_rwlock_unlock(&router->lock);
+/* How an attempt ended that did not fail. */
+typedef enum outcome {
+    NOTHING, /* there was nothing to change */
+    PUSHED,  /* the change is made, and in the group */
+    AGAIN,   /* the table is another now */
+    ENCODE   /* texts must be encoded first */
+} outcome;
+
+/* Whether a change of this draft changes the masks of the fit. */
+static bool touches_masks(const sr_router *router, const route_draft *draft) {
+    if (router->fit.masks == NULL || draft->old == NULL) return false;
+    return !sri_is_oos(draft->name) &&
+           sri_fitted_relation(router->fit.fitted, draft->old).place != NO_PLACE;
+}
+
+static sr_status reserve(sr_router *router, const mutation_plan *plan, fit_masks **masks,
+                         sr_error *error) {
+    bool touched = false;
+    sr_status code = sri_view_reserve(router, error);
+    if (code == SR_OK)
+        code = sri_table_reserve(router->table, plan->draft_count, plan->add_count, error);
+    for (size_t i = 0; i < plan->draft_count && !touched; i++)
+        touched = touches_masks(router, plan->drafts[i]);
+    if (code == SR_OK && touched && !sri_fitted_copy_masks(&router->fit, masks))
+        code = sri_fail_memory(error);
     return code;
 }
 
-static sr_status store(sr_router *router, const mutation_plan *plan, bool *stale, sr_error *error) {
-    sri_commit commit = {.base_revision = router->table->state.revision,
-                         .new_revision = router->table->state.revision + 1,
-                         .next_id = plan->next_id};
-    sri_change *changes = sri_plan_changes(plan, &commit.count);
-    if (changes == NULL) return sri_fail_memory(error);
-    commit.changes = changes;
-    sri_store_model model;
-    if (plan->add_count > 0) {
-        model = sri_router_model(router);
-        commit.model = &model;
-    }
-    sr_status code = router->store->kind->commit(router->store, &commit, stale, error);
-    sri_free(changes);
-    return code;
-}
-
-/* What the store now says about models, as far as it can be known without asking it. */
-static void note_models(sr_router *router, const mutation_plan *plan, bool was_empty) {
+/* What the store will say about models, as far as it can be known without asking it. */
+static void note_models(sr_router *router, bool added, bool was_empty) {
     sri_store_state *state = &router->table->state;
     if (router->table->utterances == 0)
         state->models = 0;
     else if (was_empty)
         state->models = 1;
-    if (plan->add_count == 0) return;
+    if (!added) return;
     sri_store_model model = sri_router_model(router);
     snprintf(state->model_name, sizeof state->model_name, "%s", model.name);
     snprintf(state->model_fingerprint, sizeof state->model_fingerprint, "%s", model.fingerprint);
     state->model_dimension = model.dimension;
 }
 
-static void apply(sr_router *router, mutation_plan *plan) {
-    pthread_rwlock_wrlock(&router->lock);
+/* Cannot fail. The versions before are still there, as the epoch has not advanced. */
+static void apply(sr_router *router, mutation_plan *plan, fit_masks *masks) {
     bool was_empty = router->table->utterances == 0;
-    sri_plan_apply(plan);
+    for (size_t i = 0; i < plan->draft_count; i++) {
+        const route_draft *draft = plan->drafts[i];
+        if (!draft->removed && draft->made == NULL) continue;
+        if (draft->made != NULL && draft->old != NULL) draft->made->number = draft->old->number;
+        sri_fitted_note(&router->fit, draft->old, draft->made, masks);
+    }
+    if (masks != NULL) sri_fitted_replace_masks(router->epoch, &router->fit, masks);
+    sri_plan_apply(plan, false);
     router->table->state.revision++;
-    note_models(router, plan, was_empty);
-    sri_fitted_assess(router->fitted, router->table);
-    pthread_rwlock_unlock(&router->lock);
+    note_models(router, plan->add_count > plan->moves, was_empty);
+}
+
+static void push(mutation_call *mutation, const mutation_plan *plan, group_record *record) {
+    sr_router *router = mutation->router;
+    record->durability = mutation->durability;
+    record->commit.new_revision = router->table->state.revision;
+    record->commit.next_id = plan->next_id;
+    if (plan->add_count > plan->moves) {
+        record->model = sri_router_model(router);
+        record->commit.model = &record->model;
+    }
+    sri_group_push(router, record);
+    if (mutation->durability == SR_DURABILITY_DEFERRED) sri_group_show(router);
     sri_refitter_wake(router);
 }
 
-/* `*again` is set when the table was loaded anew, so that the plan has to be made once more. */
-static sr_status attempt(mutation_call *mutation, mutation_plan *plan, bool *again,
+/* A plan that failed, or changes nothing, may have been made on a table that another process has changed. */
+static sr_status look_again(sr_router *router, sr_status planned, outcome *what, sr_error *error) {
+    uint64_t before = router->table->state.revision;
+    *what = NOTHING;
+    if (router->group.open) return planned;
+    sr_error reason;
+    sr_status code = sri_router_refresh(router, &reason);
+    if (code != SR_OK && error != NULL) *error = reason;
+    if (code != SR_OK) return code;
+    if (router->table->state.revision == before) return planned;
+    *what = AGAIN;
+    return SR_OK;
+}
+
+/* Opens a group and makes the change. */
+static sr_status carry_out(mutation_call *mutation, mutation_plan *plan, outcome *what,
+                           sr_error *error) {
+    sr_router *router = mutation->router;
+    fit_masks *masks = NULL;
+    bool changed = false, copy = mutation->durability == SR_DURABILITY_DEFERRED;
+    size_t dimension = plan->add_count == 0 ? 0 : (size_t)sr_encoder_dimension(router->encoder);
+    sr_status code = reserve(router, plan, &masks, error);
+    group_record *record = NULL;
+    if (code == SR_OK) {
+        record = sri_plan_record(plan, copy && router->store->keeps, dimension);
+        code = record == NULL ? sri_fail_memory(error) : sri_group_begin(router, &changed, error);
+    }
+    if (code == SR_OK && !changed) {
+        apply(router, plan, masks);
+        push(mutation, plan, record);
+        *what = PUSHED;
+        return SR_OK;
+    }
+    sri_free(record);
+    sri_free(masks);
+    *what = AGAIN;
+    return code;
+}
+
+static sr_status attempt(mutation_call *mutation, mutation_plan *plan, outcome *what,
                          sr_error *error) {
     sr_router *router = mutation->router;
-    *again = false;
-    sr_status code = sri_router_refresh(router, error);
+    bool deferred = mutation->durability == SR_DURABILITY_DEFERRED;
+    *what = NOTHING;
+    sr_status code = deferred ? sri_group_admit(router, error) : SR_OK;
+    if (code == SR_OK) code = sri_group_mend(router, error);
+    if (code != SR_OK) return code;
     plan->table = router->table;
-    if (code == SR_OK) code = mutation->make(mutation, plan, error);
+    code = mutation->make(mutation, plan, error);
     if (code == SR_OK) code = sri_plan_finish(plan, error);
-    if (code != SR_OK || !sri_plan_changes_something(plan)) return code;
+    if (code != SR_OK || !sri_plan_changes_something(plan))
+        return look_again(router, code, what, error);
     if (plan->add_count > 0 && !atomic_load(&router->ready)) {
-        *again = true;
+        *what = AGAIN;
         return sri_router_ready_locked(router, error);
     }
-    code = encode(mutation, plan, error);
-    if (code == SR_OK) code = reserve(router, plan, error);
-    if (code == SR_OK) code = store(router, plan, again, error);
-    if (code == SR_OK && !*again) apply(router, plan);
-    return code;
+    if (plan->add_count > 0 && !find_vectors(mutation, plan)) return sri_fail_memory(error);
+    if (mutation->missing_count > 0) {
+        *what = ENCODE;
+        return SR_OK;
+    }
+    return carry_out(mutation, plan, what, error);
 }
 
 /* A route of the caller's, whose struct may be an older or a newer one. */
@@ -284,8 +327,6 @@ static sr_status begin(mutation_call *mutation, sr_error *error) {
         return sri_fail(error, SR_ERR_INVALID, "durability", "there is no durability %d",
                         (int)mutation->durability);
     if (mutation->durability == SR_DURABILITY_DEFAULT) mutation->durability = router->durability;
-    if (mutation->durability == SR_DURABILITY_FULL)
-        return sri_fail(error, SR_ERR_UNSUPPORTED, "durability", "durability full is not there yet");
     if (atomic_load(&router->store->read_only))
         return sri_fail(error, SR_ERR_READ_ONLY, router->database,
                         "%s is open for reading only; check its permissions and its directory's",
@@ -293,31 +334,66 @@ static sr_status begin(mutation_call *mutation, sr_error *error) {
     return take_vectors(mutation, error);
 }
 
-static sr_status run(mutation_call *mutation, sr_receipt *receipt, sr_error *error) {
+static void fill_receipt(mutation_call *mutation, const mutation_plan *plan, sr_receipt *receipt) {
     sr_router *router = mutation->router;
-    bool again = true;
-    sr_status code = begin(mutation, error);
-    pthread_mutex_lock(&router->writer);
-    for (int i = 0; i < MAX_ATTEMPTS && again && code == SR_OK; i++) {
-        mutation_plan plan = {0};
-        code = attempt(mutation, &plan, &again, error);
-        if (code == SR_OK && !again && receipt != NULL) {
-            *receipt = plan.receipt;
-            receipt->durability = SR_DURABILITY_NORMAL; /* which is more than deferred */
-            receipt->revision = router->table->state.revision;
-        }
-        sri_plan_free(&plan);
-    }
-    pthread_mutex_unlock(&router->writer);
+    *receipt = plan->receipt;
+    receipt->revision = router->table->state.revision;
+    receipt->durability = mutation->durability;
+    receipt->lost = sri_group_lost(router);
+}
+
+static void free_call(mutation_call *mutation) {
     sri_arena_free(&mutation->kept);
-    sri_free(mutation->given);
     sri_map_free(&mutation->encoded);
+    sri_free(mutation->given);
     sri_free(mutation->vectors);
-    if (code == SR_OK && again)
+    sri_free(mutation->missing);
+}
+
+static bool unfinished(outcome what) { return what == AGAIN || what == ENCODE; }
+
+/* Until the change is in a group, or failed. The caller holds `writer`. */
+static sr_status make_change(mutation_call *mutation, sr_receipt *receipt, outcome *what,
+                             sr_error *error) {
+    sr_router *router = mutation->router;
+    sr_status code = SR_OK;
+    *what = AGAIN;
+    for (int i = 0; i < MAX_ATTEMPTS && code == SR_OK && unfinished(*what); i++) {
+        mutation_plan plan = {0};
+        code = attempt(mutation, &plan, what, error);
+        if (code == SR_OK && !unfinished(*what)) fill_receipt(mutation, &plan, receipt);
+        sri_plan_free(&plan);
+        if (code != SR_OK || *what != ENCODE) continue;
+        pthread_mutex_unlock(&router->writer);
+        code = encode_missing(mutation, error);
+        pthread_mutex_lock(&router->writer);
+    }
+    if (code == SR_OK && unfinished(*what))
         return sri_fail(
             error, SR_ERR_BUSY, router->database,
             "other processes changed %s each of %d times that this change was tried; try again",
             router->database, MAX_ATTEMPTS);
+    return code;
+}
+
+static sr_status run(mutation_call *mutation, sr_receipt *given, sr_error *error) {
+    sr_router *router = mutation->router;
+    sri_group *group = &router->group;
+    sr_receipt receipt = {0};
+    group_waiter own = {0};
+    outcome what = NOTHING;
+    sr_status code = begin(mutation, error);
+    atomic_fetch_add(&group->joining, 1);
+    pthread_mutex_lock(&router->writer);
+    if (code == SR_OK) code = make_change(mutation, &receipt, &what, error);
+    sri_group_leave(router);
+    if (code == SR_OK && what == PUSHED && mutation->durability != SR_DURABILITY_DEFERRED)
+        code = sri_group_finish(router, &own, error);
+    bool tell = group->lost_uncalled > 0;
+    pthread_mutex_unlock(&router->writer);
+    if (tell) sri_group_tell(router);
+    free_call(mutation);
+    if (code == SR_OK && given != NULL) *given = receipt;
     return code;
 }
 
@@ -494,9 +570,4 @@ sr_status sr_oos_remove(sr_router *router, const sr_str *texts, size_t n, sr_rec
     mutation_call mutation = {
         .router = router, .names = &name, .name_count = 1, .make = make_removal};
     return run(&mutation, receipt, error);
-}
-
-sr_status sr_router_flush(sr_router *router, sr_error *error) {
-    (void)router, (void)error; /* every change is stored when its call returns */
-    return SR_OK;
 }

@@ -11,44 +11,40 @@
 typedef struct route_draft {
     sr_str name;
     live_route *old;  /* NULL: there is none yet */
-    live_route *made; /* a new route, made by sri_plan_finish() */
+    live_route *made; /* the version to be; NULL when the route is removed, or nothing changes */
     bool removed;
     bool replaced; /* `list` began empty, not with what the route had */
     bool fields_changed, list_changed;
     sr_threshold threshold;
     sr_str description, metadata;
-    char *new_description, *new_metadata; /* copies for the table, where fields changed */
     sri_map seen;     /* texts in `list` beyond what the route had when it began */
-    utterance **list; /* the utterances after the mutation; new ones have no route */
+    utterance **list; /* the utterances after the mutation; new ones have no number */
     size_t count, capacity;
+    utterance **gone; /* of the old version: what is removed, and what is moved */
+    size_t gone_count, gone_capacity;
 } route_draft;
 
 typedef struct planned_add {
     utterance *utterance;
     route_draft *owner;
     const float *vector; /* NULL until it is known */
+    const uint8_t *code; /* instead of a vector: of what another process has added */
+    utterance *from;     /* of equal text, which gets this place in the order; NULL: it is new */
 } planned_add;
-
-typedef struct planned_move {
-    utterance *utterance;
-    uint64_t id;
-} planned_move;
 
 typedef struct mutation_plan {
     route_table *table;
     sri_map names; /* of drafts, to their place in `drafts` */
     route_draft **drafts;
     size_t draft_count, draft_capacity;
-    planned_add *adds;
+    planned_add *adds; /* moves too */
     size_t add_count, add_capacity;
-    utterance **removals; /* from routes that stay as well as with their route */
-    size_t removal_count, removal_capacity;
-    planned_move *moves;
-    size_t move_count, move_capacity;
+    size_t removals; /* utterances, with their route or without; not moves */
+    size_t moves;
     uint64_t next_id;
     sr_receipt receipt;
     bool oos_changed; /* which the receipt counts otherwise than routes */
-    bool applied;     /* the table owns what was made; what it had is to be freed with the plan */
+    bool applied;     /* the table owns what was made */
 } mutation_plan;
 
 /* Each reads the table and changes nothing but the plan. The caller holds `writer`. `vectors` (NULL: to be
@@ -59,13 +55,14 @@ SR_MUST_CHECK sr_status sri_plan_remove_route(mutation_plan *plan, sr_str name, 
 SR_MUST_CHECK sr_status sri_plan_remove_utterances(mutation_plan *plan, sr_str name,
                                                    const sr_str *texts, size_t n, sr_error *error);
 
-/* Gives ids and collects adds, removals and moves. */
+/* Gives ids, collects what is removed and moved, makes the versions to be. */
 SR_MUST_CHECK sr_status sri_plan_finish(mutation_plan *plan, sr_error *error);
 bool sri_plan_changes_something(const mutation_plan *plan);
-/* The changes for the store; freed by sri_free. NULL when memory is short. */
-sri_change *sri_plan_changes(const mutation_plan *plan, size_t *count);
-/* Puts the plan into memory; cannot fail after a reservation. The caller holds both locks. */
-void sri_plan_apply(mutation_plan *plan);
+/* A record of the changes for the store, with additions and vectors; `copy`: vectors of `dimension` floats are copied.
+ * NULL when memory is short. */
+group_record *sri_plan_record(const mutation_plan *plan, bool copy, size_t dimension);
+/* Puts the plan into memory; cannot fail after a reservation. What it adds is in the store when `durable`. */
+void sri_plan_apply(mutation_plan *plan, bool durable);
 void sri_plan_free(mutation_plan *plan); /* leaves it empty */
 
 #endif

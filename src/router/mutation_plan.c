@@ -3,25 +3,26 @@
  *
  * A plan holds a draft for each route that is named: the fields it will have and the whole list of its
  * utterances, old ones by pointer and new ones already made. Everything that can fail happens while
- * planning; applying is the exchange of pointers and additions to places that were reserved. A plan that is
- * not applied is freed and leaves no trace.
+ * planning; applying puts new versions of the routes before the old ones and rows into places that were reserved. A
+ * plan that is not applied is freed and leaves no trace.
  *
  * Order: utterances are listed by id, in the order of adding. When a route is replaced by a list in another
  * order, utterances that stay but come after a new or a later one get a new id (a move), so that the route
- * becomes exactly what was given and yet no vector is lost, this model's or another's.
+ * becomes exactly what was given and yet no vector is lost, this model's or another's. To readers, who may still see the
+ * old order, a move is a removal and an addition.
  */
-#include <assert.h>
+#include <string.h>
 
 #include "router/mutation_int.h"
 
 /* ---- Drafts ------------------------------------------------------------------------------------------------ */
 
-static void free_draft(route_draft *gone, bool applied) {
-    if (!applied) sri_live_route_free(gone->made);
-    sri_free(gone->new_description);
-    sri_free(gone->new_metadata);
+/* What was applied has given its version and its lists away. */
+static void free_draft(route_draft *gone) {
+    sri_live_route_free(gone->made);
     sri_map_free(&gone->seen);
     sri_free(gone->list);
+    sri_free(gone->gone);
     sri_free(gone);
 }
 
@@ -55,6 +56,15 @@ static bool list_append(route_draft *draft, utterance *each) {
     return enough;
 }
 
+static bool gone_append(route_draft *draft, utterance *each) {
+    void *gone = draft->gone;
+    bool enough =
+        sri_grow(&gone, &draft->gone_capacity, draft->gone_count + 1, sizeof *draft->gone);
+    draft->gone = gone;
+    if (enough) draft->gone[draft->gone_count++] = each;
+    return enough;
+}
+
 static bool begin_with_old(route_draft *draft) {
     const live_route *old = draft->old;
     draft->threshold = old->threshold;
@@ -77,14 +87,22 @@ static route_draft *draft_for(mutation_plan *plan, sr_str name, bool replace) {
 
 /* ---- Putting ------------------------------------------------------------------------------------------------- */
 
-static bool add_new(mutation_plan *plan, route_draft *draft, sr_str text, const float *vector) {
+/* A new utterance, not yet in a list; NULL when memory is short. */
+static utterance *plan_add(mutation_plan *plan, const planned_add *as, sr_str text) {
     void *adds = plan->adds;
     bool enough = sri_grow(&adds, &plan->add_capacity, plan->add_count + 1, sizeof *plan->adds);
     plan->adds = adds;
     utterance *made = enough ? sri_utterance_make(text) : NULL;
-    if (made == NULL) return false;
-    plan->adds[plan->add_count++] = (planned_add){made, draft, vector};
-    return list_append(draft, made);
+    if (made == NULL) return NULL;
+    plan->adds[plan->add_count] = *as;
+    plan->adds[plan->add_count++].utterance = made;
+    return made;
+}
+
+static bool add_new(mutation_plan *plan, route_draft *draft, sr_str text, const float *vector) {
+    planned_add as = {.owner = draft, .vector = vector};
+    utterance *made = plan_add(plan, &as, text);
+    return made != NULL && list_append(draft, made);
 }
 
 static bool put_text(mutation_plan *plan, route_draft *draft, sr_str text, const float *vector) {
@@ -174,72 +192,75 @@ sr_status sri_plan_remove_utterances(mutation_plan *plan, sr_str name, const sr_
 
 /* ---- Finishing ------------------------------------------------------------------------------------------------- */
 
-static bool remember_removals(mutation_plan *plan, const live_route *old) {
-    for (size_t i = 0; i < old->count; i++) {
-        if (old->utterances[i]->marked) continue;
-        void *removals = plan->removals;
-        bool enough = sri_grow(&removals, &plan->removal_capacity, plan->removal_count + 1,
-                               sizeof *plan->removals);
-        plan->removals = removals;
-        if (!enough) return false;
-        plan->removals[plan->removal_count++] = old->utterances[i];
-    }
+static bool remember_removals(route_draft *draft) {
+    const live_route *old = draft->old;
+    for (size_t i = 0; i < old->count; i++)
+        if (!old->utterances[i]->marked && !gone_append(draft, old->utterances[i])) return false;
     return true;
 }
 
 /* Old utterances that are not in the list any more. */
-static bool find_removals(mutation_plan *plan, const route_draft *draft) {
+static bool find_removals(route_draft *draft) {
     if (draft->old == NULL || !draft->replaced) return true;
     for (size_t i = 0; i < draft->count; i++) draft->list[i]->marked = true;
-    bool enough = remember_removals(plan, draft->old);
+    bool enough = remember_removals(draft);
     for (size_t i = 0; i < draft->count; i++) draft->list[i]->marked = false;
     return enough;
 }
 
-static bool add_move(mutation_plan *plan, utterance *each) {
-    void *moves = plan->moves;
-    bool enough = sri_grow(&moves, &plan->move_capacity, plan->move_count + 1, sizeof *plan->moves);
-    plan->moves = moves;
-    if (enough) plan->moves[plan->move_count++] = (planned_move){each, plan->next_id++};
-    return enough;
+/* Another utterance in the place of one that gets a new id. */
+static bool move(mutation_plan *plan, route_draft *draft, utterance **each) {
+    planned_add as = {.owner = draft, .from = *each};
+    utterance *made = plan_add(plan, &as, utterance_text(*each));
+    if (made == NULL || !gone_append(draft, *each)) return false;
+    *each = made;
+    plan->moves++;
+    return true;
 }
 
 /* New utterances get ids in the order of the list; old ones that come after a higher id are moved. */
 static bool give_ids(mutation_plan *plan, route_draft *draft) {
     uint64_t last = 0;
     for (size_t i = 0; i < draft->count; i++) {
-        utterance *each = draft->list[i];
-        if (each->route == NULL) {
-            each->id = plan->next_id++;
-            last = each->id;
-            draft->list_changed = true;
-        } else if (each->id > last) {
-            last = each->id;
-        } else {
-            last = plan->next_id;
-            draft->list_changed = true;
-            if (!add_move(plan, each)) return false;
+        utterance **each = &draft->list[i];
+        bool old = (*each)->number != SRI_INDEX_NONE;
+        if (old && (*each)->id > last) {
+            last = (*each)->id;
+            continue;
         }
+        if (old && !move(plan, draft, each)) return false;
+        last = (*each)->id = plan->next_id++;
+        draft->list_changed = true;
     }
     return true;
 }
 
-static bool make_fields(mutation_plan *plan, route_draft *draft) {
-    if (draft->old == NULL) {
-        sri_store_route fields = {plan->next_id++, draft->name, draft->description, draft->metadata,
-                                  draft->threshold};
-        draft->made = sri_live_route_make(&fields);
-        return draft->made != NULL;
-    }
+static bool same_fields(const route_draft *draft) {
     const live_route *old = draft->old;
-    draft->fields_changed = old->threshold.kind != draft->threshold.kind ||
-                            old->threshold.value != draft->threshold.value ||
-                            !sri_str_equal(old->description, draft->description) ||
-                            !sri_str_equal(old->metadata, draft->metadata);
-    if (!draft->fields_changed) return true;
-    draft->new_description = sri_strdup(draft->description);
-    draft->new_metadata = sri_strdup(draft->metadata);
-    return draft->new_description != NULL && draft->new_metadata != NULL;
+    return old->threshold.kind == draft->threshold.kind &&
+           old->threshold.value == draft->threshold.value &&
+           sri_str_equal(old->description, draft->description) &&
+           sri_str_equal(old->metadata, draft->metadata);
+}
+
+/* The list is given to it. */
+static bool make_version(mutation_plan *plan, route_draft *draft) {
+    const live_route *old = draft->old;
+    draft->fields_changed = old != NULL && !same_fields(draft);
+    /* A new route has an id below those of its utterances. */
+    uint64_t id = old != NULL ? old->id : plan->next_id++;
+    if (!give_ids(plan, draft)) return false;
+    if (old != NULL && !draft->fields_changed && !draft->list_changed) return true;
+    sri_store_route fields = {id, draft->name, draft->description, draft->metadata,
+                              draft->threshold};
+    draft->made = sri_live_route_make(&fields);
+    if (draft->made == NULL) return false;
+    draft->made->utterances = draft->list;
+    draft->made->count = draft->count;
+    draft->list = NULL;
+    for (size_t i = 0; i < draft->count; i++)
+        draft->made->digest += sri_digest_of(draft->made->utterances[i]->id);
+    return true;
 }
 
 /* Out-of-scope examples are no route to those who count. */
@@ -261,26 +282,26 @@ static void count_draft(mutation_plan *plan, const route_draft *draft, size_t re
 }
 
 static bool finish_draft(mutation_plan *plan, route_draft *draft) {
-    size_t removals = plan->removal_count;
-    if (!find_removals(plan, draft)) return false;
-    removals = plan->removal_count - removals;
-    if (!draft->removed) {
-        draft->list_changed = removals > 0;
-        if (!make_fields(plan, draft) || !give_ids(plan, draft)) return false;
-    }
+    if (!find_removals(draft)) return false;
+    size_t removals = draft->gone_count;
+    draft->list_changed = removals > 0;
+    if (!draft->removed && !make_version(plan, draft)) return false;
+    plan->removals += removals;
     count_draft(plan, draft, removals);
     return true;
 }
 
 sr_status sri_plan_finish(mutation_plan *plan, sr_error *error) {
-    plan->next_id = plan->table->state.next_id;
+    if (plan->next_id == 0) plan->next_id = plan->table->state.next_id;
     for (size_t i = 0; i < plan->draft_count; i++)
         if (!finish_draft(plan, plan->drafts[i])) return sri_fail_memory(error);
-    for (size_t i = 0; i < plan->add_count; i++)
+    for (size_t i = 0; i < plan->add_count; i++) {
+        if (plan->adds[i].from != NULL) continue;
         if (sri_is_oos(plan->adds[i].owner->name))
             plan->receipt.oos_added++;
         else
             plan->receipt.utterances_added++;
+    }
     return SR_OK;
 }
 
@@ -292,12 +313,22 @@ bool sri_plan_changes_something(const mutation_plan *plan) {
 
 /* ---- Changes for the store ---------------------------------------------------------------------------------------- */
 
-static void route_change(const route_draft *draft, sri_change **next) {
-    sri_change change = {.route = draft->old != NULL ? draft->old->id : draft->made->id,
-                         .text = draft->name,
-                         .description = draft->description,
-                         .metadata = draft->metadata,
-                         .threshold = draft->threshold};
+static void put_removals(const route_draft *draft, sri_change **next) {
+    for (size_t i = 0; i < draft->gone_count; i++)
+        if (!draft->gone[i]->marked) /* a move otherwise */
+            *(*next)++ = (sri_change){.kind = SRI_REMOVE_UTTERANCE,
+                                      .route = draft->old->id,
+                                      .utterance = draft->gone[i]->id};
+}
+
+/* The texts of a version live as long as the group that the change is in. */
+static void put_route(const route_draft *draft, sri_change **next) {
+    const live_route *shown = draft->made != NULL ? draft->made : draft->old;
+    sri_change change = {.route = shown->id,
+                         .text = shown->name,
+                         .description = shown->description,
+                         .metadata = shown->metadata,
+                         .threshold = shown->threshold};
     if (draft->removed)
         change.kind = SRI_REMOVE_ROUTE;
     else if (draft->old == NULL)
@@ -309,85 +340,94 @@ static void route_change(const route_draft *draft, sri_change **next) {
     *(*next)++ = change;
 }
 
-static bool goes_with_route(const mutation_plan *plan, const utterance *gone) {
-    const route_draft *owner = find_draft(plan, gone->route->name);
-    return owner != NULL && owner->removed;
+static void put_add(const planned_add *add, sri_change **next) {
+    const route_draft *owner = add->owner;
+    sri_change change = {.kind = SRI_ADD_UTTERANCE,
+                         .route = owner->made->id,
+                         .utterance = add->utterance->id,
+                         .text = utterance_text(add->utterance),
+                         .vector = add->vector};
+    if (add->from != NULL)
+        change = (sri_change){
+            .kind = SRI_MOVE_UTTERANCE, .utterance = add->from->id, .to = add->utterance->id};
+    *(*next)++ = change;
 }
 
-sri_change *sri_plan_changes(const mutation_plan *plan, size_t *count) {
-    size_t most = plan->draft_count + plan->add_count + plan->removal_count + plan->move_count;
-    sri_change *changes = sri_alloc_array(most, sizeof *changes), *next = changes;
-    if (changes == NULL) return NULL;
-    for (size_t i = 0; i < plan->draft_count; i++) route_change(plan->drafts[i], &next);
-    for (size_t i = 0; i < plan->removal_count; i++)
-        if (!goes_with_route(plan, plan->removals[i]))
-            *next++ =
-                (sri_change){.kind = SRI_REMOVE_UTTERANCE, .utterance = plan->removals[i]->id};
-    for (size_t i = 0; i < plan->move_count; i++)
-        *next++ = (sri_change){.kind = SRI_MOVE_UTTERANCE,
-                               .utterance = plan->moves[i].utterance->id,
-                               .to = plan->moves[i].id};
-    for (size_t i = 0; i < plan->add_count; i++) {
-        const planned_add *add = &plan->adds[i];
-        const live_route *route = add->owner->old != NULL ? add->owner->old : add->owner->made;
-        *next++ = (sri_change){.kind = SRI_ADD_UTTERANCE,
-                               .route = route->id,
-                               .utterance = add->utterance->id,
-                               .text = utterance_text(add->utterance),
-                               .vector = add->vector};
+static void mark_moved(const mutation_plan *plan, bool marked) {
+    for (size_t i = 0; i < plan->add_count && plan->moves > 0; i++)
+        if (plan->adds[i].from != NULL) plan->adds[i].from->marked = marked;
+}
+
+static void copy_vectors(group_record *record, size_t dimension) {
+    float *next = record->vectors;
+    for (size_t i = 0; i < record->commit.count; i++) {
+        sri_change *change = &record->changes[i];
+        if (change->vector == NULL) continue;
+        memcpy(next, change->vector, dimension * sizeof *next);
+        change->vector = next;
+        next += dimension;
     }
-    *count = (size_t)(next - changes);
-    return changes;
+}
+
+group_record *sri_plan_record(const mutation_plan *plan, bool copy, size_t dimension) {
+    size_t floats;
+    if (!sri_size_mul(plan->add_count - plan->moves, dimension, &floats)) return NULL;
+    group_record *record = sri_group_record(plan->draft_count + plan->add_count + plan->removals,
+                                            plan->add_count, copy ? floats : 0);
+    if (record == NULL) return NULL;
+    sri_change *next = record->changes;
+    mark_moved(plan, true);
+    for (size_t i = 0; i < plan->draft_count; i++) put_removals(plan->drafts[i], &next);
+    mark_moved(plan, false);
+    for (size_t i = 0; i < plan->draft_count; i++) put_route(plan->drafts[i], &next);
+    for (size_t i = 0; i < plan->add_count; i++) {
+        put_add(&plan->adds[i], &next);
+        record->adds[i] = plan->adds[i].utterance;
+    }
+    record->add_count = plan->add_count;
+    record->commit.changes = record->changes;
+    record->commit.count = (size_t)(next - record->changes);
+    if (copy) copy_vectors(record, dimension);
+    return record;
 }
 
 /* ---- Applying ------------------------------------------------------------------------------------------------------- */
 
-static void swap_text(sr_str *text, char **copy, size_t len) {
-    char *old = (char *)(uintptr_t)text->data;
-    *text = (sr_str){*copy, len};
-    *copy = old;
-}
-
 static void apply_draft(route_table *table, route_draft *draft) {
-    live_route *route = draft->old;
-    if (draft->removed) return;
-    if (route == NULL) {
-        route = draft->made;
-        sri_table_link_route(table, route);
+    live_route *old = draft->old;
+    if (old != NULL && (draft->removed || draft->made != NULL)) {
+        old->removed = draft->gone;
+        old->removed_count = draft->gone_count;
+        draft->gone = NULL;
     }
-    if (draft->fields_changed) {
-        route->threshold = draft->threshold;
-        size_t description = draft->description.len, metadata = draft->metadata.len;
-        swap_text(&route->description, &draft->new_description, description);
-        swap_text(&route->metadata, &draft->new_metadata, metadata);
-    }
-    if (draft->list_changed) sri_free(atomic_exchange(&route->fast_rows, NULL));
-    utterance **old_list = route->utterances;
-    route->utterances = draft->list;
-    route->count = draft->count;
-    draft->list = old_list;
+    if (draft->removed)
+        sri_table_remove_route(table, old);
+    else if (draft->made != NULL)
+        sri_table_put_route(table, draft->made, old);
 }
 
-/* Additions come before removals: their vectors may be rows that a removal sets free. */
-void sri_plan_apply(mutation_plan *plan) {
+static void apply_add(route_table *table, const planned_add *add, bool durable) {
+    sri_table_link_utterance(table, add->utterance, add->owner->made);
+    bool has = add->from == NULL ? add->vector != NULL || add->code != NULL
+                                 : utterance_slot(add->from) != SRI_INDEX_NONE;
+    if (has && table->index != NULL)
+        sri_table_add_vector(table, add->utterance, add->vector, add->code, add->from, durable);
+}
+
+/* Additions come before removals, as a move takes the row of what is removed. */
+void sri_plan_apply(mutation_plan *plan, bool durable) {
     route_table *table = plan->table;
     for (size_t i = 0; i < plan->draft_count; i++) apply_draft(table, plan->drafts[i]);
-    for (size_t i = 0; i < plan->add_count; i++) {
-        const planned_add *add = &plan->adds[i];
-        const route_draft *owner = add->owner;
-        sri_table_link_utterance(table, add->utterance,
-                                 owner->old != NULL ? owner->old : owner->made, add->vector);
+    for (size_t i = 0; i < plan->add_count; i++) apply_add(table, &plan->adds[i], durable);
+    for (size_t i = 0; i < plan->draft_count; i++) {
+        const route_draft *draft = plan->drafts[i];
+        const live_route *old = draft->old;
+        bool changed = old != NULL && (draft->removed || draft->made != NULL);
+        for (size_t k = 0; changed && k < old->removed_count; k++)
+            sri_table_unlink_utterance(table, old->removed[k]);
     }
-    for (size_t i = 0; i < plan->move_count; i++) {
-        utterance *moved = plan->moves[i].utterance;
-        moved->route->digest += sri_digest_of(plan->moves[i].id) - sri_digest_of(moved->id);
-        moved->id = plan->moves[i].id;
-        if (moved->slot != SRI_INDEX_NONE) sri_index_renumber(table->index, moved->slot, moved->id);
-    }
-    for (size_t i = 0; i < plan->removal_count; i++)
-        sri_table_unlink_utterance(table, plan->removals[i]);
-    for (size_t i = 0; i < plan->draft_count; i++)
-        if (plan->drafts[i]->removed) sri_table_unlink_route(table, plan->drafts[i]->old);
+    for (size_t i = 0; i < plan->draft_count; i++) plan->drafts[i]->made = NULL;
+    sri_table_compact(table, plan->removals + plan->moves);
     table->state.next_id = plan->next_id;
     plan->applied = true;
 }
@@ -395,15 +435,9 @@ void sri_plan_apply(mutation_plan *plan) {
 void sri_plan_free(mutation_plan *plan) {
     for (size_t i = 0; i < plan->add_count && !plan->applied; i++)
         sri_free(plan->adds[i].utterance);
-    for (size_t i = 0; i < plan->removal_count && plan->applied; i++) sri_free(plan->removals[i]);
-    for (size_t i = 0; i < plan->draft_count; i++) {
-        if (plan->applied && plan->drafts[i]->removed) sri_live_route_free(plan->drafts[i]->old);
-        free_draft(plan->drafts[i], plan->applied);
-    }
+    for (size_t i = 0; i < plan->draft_count; i++) free_draft(plan->drafts[i]);
     sri_map_free(&plan->names);
     sri_free(plan->drafts);
     sri_free(plan->adds);
-    sri_free(plan->removals);
-    sri_free(plan->moves);
     *plan = (mutation_plan){0};
 }

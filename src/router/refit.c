@@ -1,9 +1,9 @@
 /*
  * refit.c - sr_fit(): learning from a copy of the table, and putting the result in place.
  *
- *   copy (shared lock), encode and learn (no lock but `fitting`), store (writer), swap (both).
+ *   copy, encode and learn (no lock but `fitting`), store and publish (writer).
  *
- * So readers wait for the swap alone, and changes for the store. What changes meanwhile is found by comparing digests
+ * So readers wait for nothing, and changes for the store. What changes meanwhile is found by comparing digests
  * when the fit is put in place: those routes are pending, and neighbours decide for them. A fit that another process
  * has made from a newer table wins: it is loaded instead.
  */
@@ -62,12 +62,12 @@ static double settle_target(double given, double before) {
 static void settle_targets(refit *call) {
     const sr_fit_options *options = call->options;
     double max_oos = 0, min_precision = 0;
-    pthread_rwlock_rdlock(&call->router->lock);
-    if (call->router->fitted != NULL) {
-        max_oos = call->router->fitted->max_oos_accepted;
-        min_precision = call->router->fitted->min_precision;
+    pinned_view pinned = sri_view_pin(call->router);
+    if (pinned.view->fitted != NULL) {
+        max_oos = pinned.view->fitted->max_oos_accepted;
+        min_precision = pinned.view->fitted->min_precision;
     }
-    pthread_rwlock_unlock(&call->router->lock);
+    sri_view_unpin(pinned);
     bool one = options->route != NULL;
     call->max_oos_accepted = settle_target(one ? 0 : options->max_oos_accepted, max_oos);
     call->min_precision = settle_target(one ? 0 : options->min_precision, min_precision);
@@ -165,22 +165,22 @@ static sr_status store_fit(refit *call, sr_error *error) {
     if (code != SR_OK) return code;
     live_fit *made = NULL;
     pthread_mutex_lock(&router->writer);
+    sri_group_settle(router);
     code = sri_fitted_make(&call->stored, &call->fit, &made, error);
     uint64_t serial = 0;
     if (code == SR_OK)
         code = router->store->kind->save_fit(router->store, &call->stored, &serial, error);
     if (code == SR_OK && serial == 0) {
         sri_log(SR_LOG_INFO, "%s has a fit of a newer table, which is used", router->database);
-        sri_router_put_fit(router, NULL);
-        code = sri_router_load_fit(router, true, error);
-        if (code == SR_OK && (router->fitted == NULL || router->fitted->fit == NULL)) {
-            sri_router_put_fit(router, made); /* that one is of another model */
-            made = NULL;
-        }
+        live_fit *none = NULL;
+        code = sri_router_put_fit(router, &none, error);
+        if (code == SR_OK) code = sri_router_load_fit(router, true, error);
+        const live_fit *loaded = router->fit.fitted;
+        if (code == SR_OK && (loaded == NULL || loaded->fit == NULL))
+            code = sri_router_put_fit(router, &made, error); /* that one is of another model */
     } else if (code == SR_OK) {
         made->serial = router->fit_serial = serial;
-        sri_router_put_fit(router, made);
-        made = NULL;
+        code = sri_router_put_fit(router, &made, error);
     }
     pthread_mutex_unlock(&router->writer);
     sri_fitted_free(&made);

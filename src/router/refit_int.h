@@ -30,7 +30,7 @@ typedef struct snapshot {
     size_t labelled_count;
 } snapshot;
 
-/* Copies the table; takes the shared lock. The model must be loaded. */
+/* Copies the table as it is published. The model must be loaded. */
 SR_MUST_CHECK sr_status sri_snapshot_take(sr_router *router, snapshot *taken, sr_error *error);
 /* Copies the labelled texts of the caller; SR_ERR_INVALID names a route that is not there. */
 SR_MUST_CHECK sr_status sri_snapshot_label(snapshot *taken, const sr_str *texts,

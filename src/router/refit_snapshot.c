@@ -1,7 +1,7 @@
 /*
  * refit_snapshot.c - the copy of the table that a fit learns from, so that decisions and changes go on meanwhile.
  *
- * Texts and vectors are copied under the shared lock: some milliseconds for ten thousand utterances. Routes without
+ * Texts and vectors are copied from one view of the table, which is pinned meanwhile. Routes without
  * utterances are left out, as nothing can be learned of them. Names of routes are encoded as texts; their
  * vectors are kept in the router from one fit to the next, since names seldom change.
  */
@@ -36,7 +36,7 @@ static int by_id(const void *a, const void *b) {
 
 static void collect(const live_route *route, uint32_t place, entry *entries, size_t *count) {
     for (size_t i = 0; i < route->count; i++)
-        if (route->utterances[i]->slot != SRI_INDEX_NONE)
+        if (utterance_slot(route->utterances[i]) != SRI_INDEX_NONE)
             entries[(*count)++] = (entry){route->utterances[i], place};
 }
 
@@ -50,13 +50,16 @@ static bool copy_route(snapshot *taken, const live_route *route) {
            sri_map_put(&taken->names, copy->name, taken->route_count++);
 }
 
-static bool copy_routes(snapshot *taken, const route_table *table, entry *entries) {
-    taken->routes = sri_arena_alloc(&taken->arena, table->routes * sizeof *taken->routes);
-    taken->thresholds = sri_arena_alloc(&taken->arena, table->routes * sizeof *taken->thresholds);
-    if (taken->routes == NULL || taken->thresholds == NULL) return false;
-    for (const live_route *route = table->first; route != NULL; route = route->next) {
+static bool copy_routes(snapshot *taken, const table_view *view, entry *entries) {
+    size_t count;
+    const live_route **routes = sri_view_routes(view, &count);
+    taken->routes = sri_arena_alloc(&taken->arena, count * sizeof *taken->routes);
+    taken->thresholds = sri_arena_alloc(&taken->arena, count * sizeof *taken->thresholds);
+    bool enough = routes != NULL && taken->routes != NULL && taken->thresholds != NULL;
+    for (size_t i = 0; i < count && enough; i++) {
+        const live_route *route = routes[i];
         if (route->count == 0) continue;
-        if (route == table->oos) {
+        if (route == view->oos) {
             taken->oos_id = route->id;
             taken->oos_digest = route->digest;
             taken->oos_count = route->count;
@@ -64,48 +67,70 @@ static bool copy_routes(snapshot *taken, const route_table *table, entry *entrie
             continue;
         }
         collect(route, (uint32_t)taken->route_count, entries, &taken->count);
-        if (!copy_route(taken, route)) return false;
+        enough = copy_route(taken, route);
     }
-    return true;
+    sri_free(routes);
+    return enough;
 }
 
-static bool copy_utterances(snapshot *taken, const route_table *table, size_t dimension,
-                            const entry *entries) {
+/* A row that cannot be had is encoded anew. */
+static sr_status copy_vectors(sr_router *router, snapshot *taken, const table_view *view,
+                              const uint32_t *slots, uint8_t *found, sr_error *error) {
+    size_t dimension = (size_t)sr_encoder_dimension(router->encoder);
+    search_desk *desk = sri_desk_claim(router);
+    if (desk == NULL) return sri_fail_memory(error);
+    bool all = sri_index_vectors(view->table->index, slots, taken->count, &desk->source,
+                                 taken->vectors, found);
+    sri_desk_leave(desk);
+    sr_status code = SR_OK;
+    for (size_t i = 0; i < taken->count && !all && code == SR_OK; i++)
+        if (found[i] == 0)
+            code = sr_encoder_encode(router->encoder, &taken->texts[i], 1,
+                                     taken->vectors + i * dimension, NULL, error);
+    return code;
+}
+
+static sr_status copy_utterances(sr_router *router, snapshot *taken, const table_view *view,
+                                 const entry *entries, sr_error *error) {
     size_t floats;
     taken->texts = sri_arena_alloc(&taken->arena, taken->count * sizeof *taken->texts);
     taken->places = sri_arena_alloc(&taken->arena, taken->count * sizeof *taken->places);
-    if (sri_size_mul(taken->count, dimension, &floats))
+    uint32_t *slots = sri_arena_alloc(&taken->arena, taken->count * sizeof *slots);
+    uint8_t *found = sri_arena_alloc(&taken->arena, taken->count);
+    if (sri_size_mul(taken->count, (size_t)sr_encoder_dimension(router->encoder), &floats))
         taken->vectors = sri_alloc_array(floats, sizeof *taken->vectors);
-    if (taken->texts == NULL || taken->places == NULL || taken->vectors == NULL) return false;
+    if (taken->texts == NULL || taken->places == NULL || slots == NULL || found == NULL ||
+        taken->vectors == NULL)
+        return sri_fail_memory(error);
     for (size_t i = 0; i < taken->count; i++) {
         const utterance *each = entries[i].utterance;
         taken->texts[i] = sri_arena_copy(&taken->arena, utterance_text(each));
-        if (taken->texts[i].data == NULL) return false;
+        if (taken->texts[i].data == NULL) return sri_fail_memory(error);
         taken->places[i] = entries[i].place;
-        memcpy(taken->vectors + i * dimension, sri_index_vector(table->index, each->slot),
-               dimension * sizeof *taken->vectors);
+        slots[i] = utterance_slot(each);
     }
-    return true;
+    return copy_vectors(router, taken, view, slots, found, error);
 }
 
-static bool copy_table(snapshot *taken, const route_table *table, size_t dimension) {
-    entry *entries = sri_alloc_array(table->utterances, sizeof *entries);
-    bool enough = entries != NULL && copy_routes(taken, table, entries);
-    taken->revision = table->state.revision;
+static sr_status copy_table(sr_router *router, snapshot *taken, const table_view *view,
+                            sr_error *error) {
+    entry *entries = sri_alloc_array(view->utterances + view->oos_count, sizeof *entries);
+    bool enough = entries != NULL && copy_routes(taken, view, entries);
+    taken->revision = view->state.revision;
     if (enough) qsort(entries, taken->count, sizeof *entries, by_id);
-    enough = enough && copy_utterances(taken, table, dimension, entries);
+    sr_status code =
+        enough ? copy_utterances(router, taken, view, entries, error) : sri_fail_memory(error);
     sri_free(entries);
-    return enough;
+    return code;
 }
 
 sr_status sri_snapshot_take(sr_router *router, snapshot *taken, sr_error *error) {
     *taken = (snapshot){0};
-    pthread_rwlock_rdlock(&router->lock);
-    bool enough = copy_table(taken, router->table, (size_t)sr_encoder_dimension(router->encoder));
-    pthread_rwlock_unlock(&router->lock);
-    if (enough) return SR_OK;
-    sri_snapshot_free(taken);
-    return sri_fail_memory(error);
+    pinned_view pinned = sri_view_pin(router);
+    sr_status code = copy_table(router, taken, pinned.view, error);
+    sri_view_unpin(pinned);
+    if (code != SR_OK) sri_snapshot_free(taken);
+    return code;
 }
 
 /* ---- Labelled texts --------------------------------------------------------------------------------------------- */

@@ -32,11 +32,11 @@ static int stopped(void *user, uint64_t done, uint64_t total) {
 }
 
 static bool would_change(sr_router *router) {
-    pthread_rwlock_rdlock(&router->lock);
-    const live_fit *fitted = router->fitted;
-    bool some = router->table->utterances > 0;
-    bool stale = fitted == NULL ? some : fitted->stale;
-    pthread_rwlock_unlock(&router->lock);
+    pinned_view pinned = sri_view_pin(router);
+    const table_view *view = pinned.view;
+    bool some = view->utterances + view->oos_count > 0;
+    bool stale = view->fitted == NULL ? some : view->stale;
+    sri_view_unpin(pinned);
     return stale;
 }
 

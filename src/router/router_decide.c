@@ -1,9 +1,9 @@
 /*
  * router_decide.c - deciding texts: clean, try the fast path, encode the rest, judge, copy.
  *
- * Texts are encoded without any lock. Judging (judge.c) and copying what decisions show into the result's arena happen
- * under the shared lock. Both are done in rounds: a round takes the lock, lets the fast path answer what it can, and,
- * if it has the vectors of all other texts, answers them and is the last; otherwise it leaves the lock and encodes what is
+ * No lock is taken. Judging (judge.c) and copying what decisions show into the result's arena happen by one view of the table.
+ * Both are done in rounds: a round pins the view that is published, lets the fast path answer what it can, and,
+ * if it has the vectors of all other texts, answers them and is the last; otherwise it lets the view go and encodes what is
  * missing. When table or fit have changed in between, texts are read and the fast path answers anew. So one call sees one state of the
  * table, and a route that is removed while it encodes is not in its answer.
  *
@@ -45,7 +45,8 @@ typedef struct decide_call {
     size_t vector_count, vector_capacity, flag_capacity;
     text_answer *answers; /* SOME */
     shown_candidate *shown;
-    uint64_t revision, fit; /* the state that the fast path last answered by */
+    const table_view *view;     /* of the round */
+    uint64_t version, revision; /* the state that the fast path last answered by */
 } decide_call;
 
 static sr_status check_options(const sr_decide_options *options, sr_error *error) {
@@ -178,6 +179,7 @@ static bool copy_answer(const decide_call *call, size_t asked, const text_answer
 
 static judging make_judging(const decide_call *call) {
     return (judging){.router = call->router,
+                     .view = call->view,
                      .candidates = call->candidates,
                      .no_reject = call->no_reject,
                      .alone = call->path == SR_PATH_FAST,
@@ -185,17 +187,17 @@ static judging make_judging(const decide_call *call) {
                      .shown = call->shown};
 }
 
-/* ---- A round. The caller holds the shared lock -------------------------------------------------------------------- */
+/* ---- A round. The caller has pinned the view -------------------------------------------------------------------- */
 
 /* Whether the fast path may answer in this state of the table. */
 static bool fast_allowed(const decide_call *call) {
-    const live_fit *fitted = call->router->fitted;
+    const live_fit *fitted = call->view->fitted;
     if (fitted == NULL || fitted->fit == NULL || !fitted->has_fast) return false;
     if (call->path == SR_PATH_FAST) return true;
     /* Too few examples out of scope to learn from count by their vectors alone. */
-    const live_route *oos = call->router->table->oos;
+    const live_route *oos = call->view->oos;
     if (oos != NULL && oos->count > 0 && !sri_fit_knows_oos(fitted->fit)) return false;
-    return call->path == SR_PATH_AUTO && fitted->pending == 0 && call->router->margin == 0;
+    return call->path == SR_PATH_AUTO && call->view->pending == 0 && call->router->margin == 0;
 }
 
 static bool answer_fast(decide_call *call) {
@@ -255,8 +257,8 @@ static void answer_empty(decide_call *call) {
 
 /* Settles how each text is read in this state: misspelt words are mended while the fit knows all routes. */
 static bool read_texts(decide_call *call) {
-    const live_fit *fitted = call->router->fitted;
-    bool mends = fitted != NULL && fitted->fit != NULL && fitted->pending == 0 && !call->as_is;
+    const live_fit *fitted = call->view->fitted;
+    bool mends = fitted != NULL && fitted->fit != NULL && call->view->pending == 0 && !call->as_is;
     sri_buffer buffer = {0};
     bool enough = true;
     for (size_t i = 0; i < call->count && enough; i++) {
@@ -280,11 +282,10 @@ static bool read_texts(decide_call *call) {
 /* Brings readings and the fast path's answers to the state at hand. */
 static sr_status look(decide_call *call, bool first, sr_error *error) {
     const sr_router *router = call->router;
-    uint64_t revision = router->table->state.revision;
-    uint64_t fit = router->fitted == NULL ? 0 : router->fitted->serial;
-    if (!first && revision == call->revision && fit == call->fit) return SR_OK;
+    uint64_t revision = call->view->revision;
+    if (!first && call->view->version == call->version) return SR_OK;
+    call->version = call->view->version;
     call->revision = revision;
-    call->fit = fit;
     for (size_t i = 0; i < call->result->count; i++) call->result->items[i].revision = revision;
     memset(call->settled, 0, call->count);
     if (!read_texts(call)) return sri_fail_memory(error);
@@ -299,8 +300,8 @@ static sr_status look(decide_call *call, bool first, sr_error *error) {
 /* One round; `*missing` takes the number of texts that must be encoded before the next. */
 static sr_status round_of(decide_call *call, bool first, size_t *missing, sr_error *error) {
     *missing = 0;
-    if (sri_table_utterances(call->router->table) == 0) {
-        call->revision = call->router->table->state.revision;
+    if (call->view->utterances == 0) {
+        call->revision = call->view->revision;
         answer_empty(call);
         return SR_OK;
     }
@@ -315,7 +316,7 @@ static sr_status round_of(decide_call *call, bool first, size_t *missing, sr_err
     return answer_slow(call) ? SR_OK : sri_fail_memory(error);
 }
 
-/* ---- Between rounds, without a lock ------------------------------------------------------------------------------ */
+/* ---- Between rounds, with nothing pinned ------------------------------------------------------------------------------ */
 
 static bool reserve_rows(decide_call *call, size_t count, size_t dimension) {
     size_t row;
@@ -353,10 +354,10 @@ static sr_status encode(decide_call *call, size_t missing, bool all, sr_error *e
 
 /* What needs no model: blank texts, and all texts while there is nothing to compare with. */
 static bool answer_without_model(decide_call *call) {
-    pthread_rwlock_rdlock(&call->router->lock);
-    call->revision = call->router->table->state.revision;
-    bool empty = sri_table_utterances(call->router->table) == 0;
-    pthread_rwlock_unlock(&call->router->lock);
+    pinned_view pinned = sri_view_pin(call->router);
+    call->revision = pinned.view->revision;
+    bool empty = pinned.view->utterances == 0;
+    sri_view_unpin(pinned);
     if (empty || call->count == 0) answer_empty(call);
     return empty || call->count == 0;
 }
@@ -366,9 +367,10 @@ static sr_status run(decide_call *call, sr_error *error) {
     sr_status code = sri_router_ready(call->router, error);
     size_t missing = 1;
     for (int round = 0; code == SR_OK && missing > 0; round++) {
-        pthread_rwlock_rdlock(&call->router->lock);
+        pinned_view pinned = sri_view_pin(call->router);
+        call->view = pinned.view;
         code = round_of(call, round == 0, &missing, error);
-        pthread_rwlock_unlock(&call->router->lock);
+        sri_view_unpin(pinned);
         if (code == SR_OK && missing > 0) code = encode(call, missing, round >= ROUNDS, error);
     }
     return code;

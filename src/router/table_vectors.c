@@ -1,8 +1,8 @@
 /*
  * table_vectors.c - the stored vectors of a table that was read before.
  *
- * The copy of the table and the router's table are the same as long as the revision is; then utterances
- * stand at the same places, and their vectors are copied under the shared lock. After a change the texts are
+ * The copy of the table and the router's table are the same as long as no other view is published; then utterances
+ * stand at the same places, and their vectors are copied, from memory or from the store. After a change the texts are
  * encoded instead, which is slow and right, where matching them up one by one would be a third way to go wrong.
  */
 #include <string.h>
@@ -33,29 +33,56 @@ static sr_status count_texts(const sr_table *table, texts *all, sr_error *error)
 
 /* ---- From the table ---------------------------------------------------------------------------- */
 
-/* False when the route is not what was read. */
-static bool copy_route(const route_table *live, sr_str name, size_t count, size_t dimension,
-                       float *out) {
-    const live_route *route = count == 0 ? NULL : sri_table_find(live, name);
+/* False when the route is not what was read, or a vector cannot be had. */
+static bool copy_route(const table_view *live, const live_route *route, size_t count,
+                       size_t dimension, const search_desk *desk, float *out) {
+    uint32_t slots[SRI_INDEX_FETCH];
     if (count == 0) return true;
     if (route == NULL || route->count != count) return false;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t slot = route->utterances[i]->slot;
-        if (slot == SRI_INDEX_NONE) return false;
-        memcpy(out + i * dimension, sri_index_vector(live->index, slot), dimension * sizeof(float));
+    for (size_t done = 0; done < count; done += SRI_INDEX_FETCH) {
+        size_t some = SRI_MIN((size_t)SRI_INDEX_FETCH, count - done);
+        for (size_t i = 0; i < some; i++) {
+            slots[i] = utterance_slot(route->utterances[done + i]);
+            if (slots[i] == SRI_INDEX_NONE) return false;
+        }
+        if (!sri_index_vectors(live->table->index, slots, some, &desk->source,
+                               out + done * dimension, NULL))
+            return false;
     }
     return true;
 }
 
-/* The caller holds the shared lock. */
-static bool copy_stored(const route_table *live, const texts *all, size_t dimension, float *out) {
-    if (live->index == NULL || live->state.revision != sr_table_revision(all->table)) return false;
-    for (size_t i = 0; i < sr_table_count(all->table); i++) {
-        const sr_route_view *route = sr_table_route(all->table, i);
-        if (!copy_route(live, route->name, route->utterance_count, dimension, out)) return false;
-        out += route->utterance_count * dimension;
+/* The caller has pinned the view, whose routes are given. */
+static bool copy_routes(const table_view *live, const live_route *const *routes, size_t count,
+                        const texts *all, size_t dimension, const search_desk *desk, float *out) {
+    size_t i = 0;
+    for (size_t k = 0; k < count; k++) {
+        if (routes[k] == live->oos) continue;
+        const sr_route_view *read = sr_table_route(all->table, i++);
+        if (read == NULL || !sri_str_equal(read->name, routes[k]->name) ||
+            !copy_route(live, routes[k], read->utterance_count, dimension, desk, out))
+            return false;
+        out += read->utterance_count * dimension;
     }
-    return copy_route(live, sr_str_of(SR_OOS_NAME), all->oos_count, dimension, out);
+    return i == sr_table_count(all->table) &&
+           copy_route(live, live->oos, all->oos_count, dimension, desk, out);
+}
+
+static bool copy_stored(sr_router *router, const texts *all, size_t dimension, float *out) {
+    search_desk *desk = sri_desk_claim(router);
+    if (desk == NULL) return false;
+    pinned_view pinned = sri_view_pin(router);
+    const table_view *live = pinned.view;
+    size_t count;
+    bool copied = false;
+    if (live->table->index != NULL && live->version == sri_table_version(all->table)) {
+        const live_route **routes = sri_view_routes(live, &count);
+        copied = routes != NULL && copy_routes(live, routes, count, all, dimension, desk, out);
+        sri_free(routes);
+    }
+    sri_view_unpin(pinned);
+    sri_desk_leave(desk);
+    return copied;
 }
 
 /* ---- Anew -------------------------------------------------------------------------------------- */
@@ -85,8 +112,6 @@ sr_status sr_table_vectors(sr_router *router, const sr_table *table, float *out,
         return sri_fail(error, SR_ERR_INVALID, "capacity",
                         "room for %zu floats is too little for %zu vectors of %zu", capacity,
                         all.count, dimension);
-    pthread_rwlock_rdlock(&router->lock);
-    bool copied = copy_stored(router->table, &all, dimension, out);
-    pthread_rwlock_unlock(&router->lock);
-    return copied ? SR_OK : encode_texts(router, &all, out, error);
+    return copy_stored(router, &all, dimension, out) ? SR_OK
+                                                     : encode_texts(router, &all, out, error);
 }

@@ -11,6 +11,7 @@ struct sr_table {
     const sr_str *oos;
     size_t oos_count;
     uint64_t revision;
+    uint64_t version; /* of the view that was copied */
 };
 
 static bool copy(sr_table *table, sr_str *to, sr_str from) {
@@ -36,19 +37,23 @@ static bool copy_route(sr_table *table, const live_route *route, bool with_utter
            (!with_utterances || copy_utterances(table, route, &view->utterances));
 }
 
-/* The caller holds the lock. `only` NULL: all routes. */
-static bool copy_table(sr_table *table, const route_table *live, const live_route *only,
+/* The caller has pinned the view. `only` NULL: all routes. */
+static bool copy_table(sr_table *table, const table_view *live, const live_route *only,
                        bool with_utterances) {
-    size_t count = only != NULL ? 1 : sri_table_routes(live);
-    table->revision = live->state.revision;
+    size_t count = only != NULL ? 1 : live->routes, found = 0;
+    table->revision = live->revision;
+    table->version = live->version;
     table->views = sri_arena_alloc(&table->arena, count * sizeof *table->views);
     if (table->views == NULL) return false;
     if (only != NULL) return copy_route(table, only, with_utterances);
-    for (const live_route *route = live->first; route != NULL; route = route->next)
-        if (route != live->oos && !copy_route(table, route, with_utterances)) return false;
-    table->oos_count = sri_table_oos(live);
-    return table->oos_count == 0 || !with_utterances ||
-           copy_utterances(table, live->oos, &table->oos);
+    const live_route **routes = sri_view_routes(live, &found);
+    bool enough = routes != NULL;
+    for (size_t i = 0; i < found && enough; i++)
+        enough = routes[i] == live->oos || copy_route(table, routes[i], with_utterances);
+    sri_free(routes);
+    table->oos_count = live->oos_count;
+    return enough && (table->oos_count == 0 || !with_utterances ||
+                      copy_utterances(table, live->oos, &table->oos));
 }
 
 sr_status sr_table_read(sr_router *router, const sr_str *name, int with_utterances,
@@ -59,12 +64,12 @@ sr_status sr_table_read(sr_router *router, const sr_str *name, int with_utteranc
     if (code != SR_OK) return code;
     sr_table *table = sri_alloc_zero(1, sizeof *table);
     if (table == NULL) return sri_fail_memory(error);
-    pthread_rwlock_rdlock(&router->lock);
+    pinned_view pinned = sri_view_pin(router);
     const live_route *only =
-        name == NULL || sri_is_oos(*name) ? NULL : sri_table_find(router->table, *name);
+        name == NULL || sri_is_oos(*name) ? NULL : sri_view_find(pinned.view, *name);
     bool found = name == NULL || only != NULL;
-    bool enough = found && copy_table(table, router->table, only, with_utterances != 0);
-    pthread_rwlock_unlock(&router->lock);
+    bool enough = found && copy_table(table, pinned.view, only, with_utterances != 0);
+    sri_view_unpin(pinned);
     if (enough) {
         *handle = table;
         return SR_OK;
@@ -78,6 +83,8 @@ sr_status sr_table_read(sr_router *router, const sr_str *name, int with_utteranc
 size_t sr_table_count(const sr_table *table) { return table->count; }
 
 uint64_t sr_table_revision(const sr_table *table) { return table->revision; }
+
+uint64_t sri_table_version(const sr_table *table) { return table->version; }
 
 const sr_route_view *sr_table_route(const sr_table *table, size_t index) {
     return index < table->count ? &table->views[index] : NULL;

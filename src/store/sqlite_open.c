@@ -26,35 +26,6 @@
 #define EMPTY_LOOKS       50
 #define EMPTY_NANOSECONDS 10000000
 
-static const char schema[] =
-    "PRAGMA application_id = 1397895217;" /* APPLICATION_ID */
-    "PRAGMA user_version = 1;"            /* brought to SRI_STORE_SCHEMA at once */
-    "CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT, WITHOUT "
-    "ROWID;"
-    "CREATE TABLE routes (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
-    " threshold_kind INTEGER NOT NULL, threshold REAL NOT NULL,"
-    " description TEXT NOT NULL, metadata TEXT NOT NULL) STRICT;"
-    "CREATE TABLE utterances (id INTEGER PRIMARY KEY,"
-    " route INTEGER NOT NULL REFERENCES routes (id) ON DELETE CASCADE,"
-    " text TEXT NOT NULL, UNIQUE (route, text)) STRICT;"
-    "CREATE TABLE models (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE,"
-    " name TEXT NOT NULL, dimension INTEGER NOT NULL, updated INTEGER NOT NULL) STRICT;"
-    "CREATE TABLE vectors (id INTEGER PRIMARY KEY,"
-    " utterance INTEGER NOT NULL REFERENCES utterances (id) ON DELETE CASCADE ON UPDATE CASCADE,"
-    " model INTEGER NOT NULL REFERENCES models (id), vector BLOB NOT NULL,"
-    " UNIQUE (utterance, model)) STRICT;"
-    "INSERT INTO meta VALUES ('revision', 0), ('next_id', 1);";
-
-/* From schema 1 to 2. The model's fingerprint has 64 characters, `fast` has them or none. */
-static const char second_schema[] =
-    "CREATE TABLE fits (id INTEGER PRIMARY KEY CHECK (id = 1), serial INTEGER NOT NULL,"
-    " revision INTEGER NOT NULL, kind INTEGER NOT NULL, model TEXT NOT NULL, fast TEXT NOT NULL,"
-    " max_oos_accepted REAL, min_precision REAL, auto_threshold REAL, fast_share REAL,"
-    " routes BLOB NOT NULL, bytes BLOB NOT NULL) STRICT;"
-    "PRAGMA user_version = 2;";
-
-_Static_assert(APPLICATION_ID == 1397895217 && SRI_STORE_SCHEMA == 2, "as in the schema");
-
 /* ---- The connection ------------------------------------------------------------------------------- */
 
 static sr_status configure(sqlite_store *store, sr_error *error) {
@@ -64,11 +35,11 @@ static sr_status configure(sqlite_store *store, sr_error *error) {
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    return sri_sqlite_run(
-        store,
-        "PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8000;"
-        "PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY",
-        "set up", error);
+    return sri_sqlite_run(store,
+                          "PRAGMA synchronous = EXTRA; PRAGMA cache_size = -8000; PRAGMA "
+                          "journal_size_limit = 67108864;"
+                          "PRAGMA temp_store = MEMORY",
+                          "set up", error);
 }
 
 /* `path` so that SQLite takes it for a file's name whatever it begins with; as a URI when `immutable`. */
@@ -86,27 +57,39 @@ static bool append_name(sri_buffer *name, const char *path, bool immutable) {
     return enough && sri_buffer_append(name, "", 1);
 }
 
-static sr_status open_connection(sqlite_store *store, int mode, bool immutable, sr_error *error) {
+static sr_status open_connection(sqlite_store *store, int mode, sr_error *error) {
     sri_buffer name = {0};
     int result = SQLITE_NOMEM;
-    if (append_name(&name, store->path, immutable))
-        result = sqlite3_open_v2(name.data, &store->db,
-                                 mode | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
-                                     SQLITE_OPEN_PRIVATECACHE | (immutable ? SQLITE_OPEN_URI : 0),
-                                 NULL);
+    if (append_name(&name, store->path, store->immutable))
+        result =
+            sqlite3_open_v2(name.data, &store->db,
+                            mode | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
+                                SQLITE_OPEN_PRIVATECACHE | (store->immutable ? SQLITE_OPEN_URI : 0),
+                            NULL);
     sri_buffer_free(&name);
     if (result != SQLITE_OK) return sri_sqlite_fail(store, result, "open database", error);
     return configure(store, error);
 }
 
-static void close_connection(sqlite_store *store) {
+void sri_sqlite_disconnect(sqlite_store *store) {
+    atomic_store(&store->connected, false);
+    for (int i = 0; i < STATEMENTS; i++) {
+        sqlite3_finalize(store->statements[i]);
+        store->statements[i] = NULL;
+    }
     sqlite3_close(store->db);
     store->db = NULL;
 }
 
 /* ---- What the file is --------------------------------------------------------------------------- */
 
-typedef enum file_kind { FILE_MISSING, FILE_EMPTY, FILE_OURS, FILE_BLANK_DATABASE } file_kind;
+typedef enum file_kind {
+    FILE_MISSING,
+    FILE_EMPTY,
+    FILE_OURS,
+    FILE_BLANK_DATABASE,
+    FILE_OLD_PACKAGE /* of the old Python package */
+} file_kind;
 
 typedef struct file_head {
     uint8_t bytes[100];
@@ -128,7 +111,7 @@ static uint64_t side_file_size(const char *path, const char *suffix) {
     return (uint64_t)status.st_size;
 }
 
-static sr_status another_program(const char *path, sr_error *error) {
+sr_status sri_sqlite_another_program(const char *path, sr_error *error) {
     return sri_fail(error, SR_ERR_DATABASE, path,
                     "%s is a database of another program; name another file with --db", path);
 }
@@ -159,36 +142,65 @@ static sr_status check_missing(const char *path, unsigned flags, sr_error *error
     return SR_OK;
 }
 
+/* Through SQLite's own file system: a descriptor of ours, when it is closed, would take with it the locks that
+ * this process has on the file, and another process would think that it is the last one and remove our log. */
+static sr_status open_plainly(const char *path, sqlite3_file **file, char **name, sr_error *error) {
+    sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+    size_t room = (size_t)vfs->mxPathname + 2; /* SQLite's names have something behind their end */
+    *file = sri_alloc_zero(1, (size_t)vfs->szOsFile);
+    *name = sri_alloc_zero(1, room);
+    if (*file == NULL || *name == NULL) return sri_fail_memory(error);
+    int result = vfs->xFullPathname(vfs, path, vfs->mxPathname, *name) & 0xFF;
+    if (result == SQLITE_OK)
+        result = vfs->xOpen(vfs, *name, *file, SQLITE_OPEN_READONLY | SQLITE_OPEN_MAIN_DB, NULL);
+    if (result == SQLITE_OK) return SR_OK;
+    int cause = access(path, R_OK) == 0 ? EIO : errno;
+    return sri_fail_errno(error, cause, path, "cannot read database %s", path);
+}
+
 /* The size comes after the bytes: of a file that grows meanwhile it is then rather too large. */
-static sr_status read_head(const char *path, file_head *head, sr_error *error) {
-    struct stat status;
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) return sri_fail_errno(error, errno, path, "cannot read database %s", path);
-    ssize_t got = pread(descriptor, head->bytes, sizeof head->bytes, 0);
-    int saved = errno;
-    if (got >= 0 && fstat(descriptor, &status) != 0) {
-        saved = errno;
-        got = -1;
-    }
-    close(descriptor);
-    if (got < 0) return sri_fail_errno(error, saved, path, "cannot read database %s", path);
-    head->count = (size_t)got;
-    head->size = (uint64_t)status.st_size;
+static sr_status read_open_head(sqlite3_file *file, const char *path, file_head *head,
+                                sr_error *error) {
+    sqlite3_int64 size = 0;
+    int result = file->pMethods->xRead(file, head->bytes, sizeof head->bytes, 0);
+    bool whole = result == SQLITE_OK;
+    if (whole || result == SQLITE_IOERR_SHORT_READ) result = file->pMethods->xFileSize(file, &size);
+    if (result != SQLITE_OK)
+        return sri_fail(error, SR_ERR_IO, path, "cannot read database %s: %s", path,
+                        sqlite3_errstr(result));
+    head->size = (uint64_t)size;
+    head->count = whole ? sizeof head->bytes : SRI_MIN((size_t)size, sizeof head->bytes - 1);
     return SR_OK;
 }
 
-/* Whether a database without application_id has tables, asked without the right to change it. */
-static sr_status check_blank(const char *path, const file_head *head, sr_error *error) {
-    if (head->bytes[18] != 1 || side_file_size(path, "-journal") > 0)
-        return another_program(path, error);
-    sqlite_store probe = {.path = (char *)(uintptr_t)path};
+static sr_status read_head(const char *path, file_head *head, sr_error *error) {
+    sqlite3_file *file = NULL;
+    char *name = NULL;
+    sr_status code = open_plainly(path, &file, &name, error);
+    if (code == SR_OK) code = read_open_head(file, path, head, error);
+    if (file != NULL && file->pMethods != NULL) file->pMethods->xClose(file);
+    sri_free(file);
+    sri_free(name);
+    return code;
+}
+
+/* What a database without application_id is, asked without the right to change it. One with a log cannot be opened without
+ * leaving something beside it, unless as one that nobody writes to: if somebody does it may look damaged,
+ * and is not ours anyway. */
+static sr_status check_unsigned(const char *path, const file_head *head, file_kind *kind,
+                                sr_error *error) {
+    bool logged = head->bytes[18] != 1, old = false;
+    if (side_file_size(path, "-journal") > 0) return sri_sqlite_another_program(path, error);
+    sqlite_store probe = {.path = (char *)(uintptr_t)path, .immutable = logged};
     int64_t tables = 0;
-    sr_status code = open_connection(&probe, SQLITE_OPEN_READONLY, false, error);
+    sr_status code = open_connection(&probe, SQLITE_OPEN_READONLY, error);
     if (code == SR_OK)
         code = sri_sqlite_integer(&probe, "SELECT count(*) FROM sqlite_master", &tables, error);
-    close_connection(&probe);
-    if (code == SR_OK && tables > 0) code = another_program(path, error);
-    return code;
+    if (code == SR_OK && tables > 0) code = sri_sqlite_is_old_package(&probe, &old, error);
+    sri_sqlite_disconnect(&probe);
+    *kind = old ? FILE_OLD_PACKAGE : FILE_BLANK_DATABASE;
+    bool another = code == SR_OK ? !old && (tables > 0 || logged) : logged;
+    return another ? sri_sqlite_another_program(path, error) : code;
 }
 
 /* SQLite would notice some truncations only when it comes to a page that is not there. While a log or a
@@ -211,9 +223,8 @@ static sr_status check_head(const char *path, const file_head *head, file_kind *
         return sri_fail(error, SR_ERR_FORMAT, path,
                         "%s is not a database; name another file with --db", path);
     uint32_t application = big_endian(head->bytes + 68), version = big_endian(head->bytes + 60);
-    *kind = FILE_BLANK_DATABASE;
-    if (application == 0 && version == 0) return check_blank(path, head, error);
-    if (application != APPLICATION_ID) return another_program(path, error);
+    if (application == 0 && version == 0) return check_unsigned(path, head, kind, error);
+    if (application != APPLICATION_ID) return sri_sqlite_another_program(path, error);
     if (version > SRI_STORE_SCHEMA)
         return sri_fail(
             error, SR_ERR_DATABASE, path,
@@ -221,6 +232,31 @@ static sr_status check_head(const char *path, const file_head *head, file_kind *
             path, version, SRI_STORE_SCHEMA);
     *kind = FILE_OURS;
     return check_size(path, head, error);
+}
+
+/* Whether the first bytes of the file with this suffix can be read. Nobody locks such a file. */
+static bool read_side_file(const char *path, const char *suffix, uint8_t *bytes, size_t count) {
+    sri_buffer name = {0};
+    int file = -1;
+    if (sri_buffer_format(&name, "%s%s%c", path, suffix, '\0'))
+        file = open(name.data, O_RDONLY | O_CLOEXEC);
+    sri_buffer_free(&name);
+    if (file < 0) return false;
+    bool whole = pread(file, bytes, count, 0) == (ssize_t)count;
+    close(file);
+    return whole;
+}
+
+/* Whether SQLite would put right a file that does not look like a database, as a loss of power can leave it: by a
+ * journal that says that it was empty before, or by a log. Its bytes mean nothing until then. */
+static bool can_be_put_right(const char *path) {
+    static const uint8_t journal_magic[8] = {0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7};
+    uint8_t bytes[20] = {0};
+    if (read_side_file(path, "-journal", bytes, sizeof bytes) &&
+        memcmp(bytes, journal_magic, sizeof journal_magic) == 0 && big_endian(bytes + 16) == 0)
+        return true;
+    return read_side_file(path, "-wal", bytes, sizeof bytes) &&
+           (big_endian(bytes) & ~1u) == 0x377f0682;
 }
 
 /* What a log held may have come into the file between two looks at it, so a fault must be seen twice. */
@@ -233,7 +269,9 @@ static sr_status examine_head(const char *path, file_kind *kind, sr_error *error
         if (code == SR_OK && head.count > 0) code = check_head(path, &head, kind, error);
         if (code != SR_ERR_FORMAT) break;
     }
-    return code;
+    if (code != SR_ERR_FORMAT || !can_be_put_right(path)) return code;
+    *kind = FILE_BLANK_DATABASE; /* until it says otherwise */
+    return SR_OK;
 }
 
 static sr_status examine(const char *path, unsigned flags, file_kind *kind, sr_error *error) {
@@ -284,7 +322,7 @@ static sr_status open_existing(sqlite_store *store, unsigned flags, sr_error *er
     int64_t application;
     sr_error first;
     sr_status code = open_connection(
-        store, wanted_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, false, &first);
+        store, wanted_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, &first);
     if (code == SR_OK) code = read_application(store, &application, &first);
     if (code == SR_OK) {
         atomic_store(&store->base.read_only, wanted_read_only ||
@@ -294,7 +332,7 @@ static sr_status open_existing(sqlite_store *store, unsigned flags, sr_error *er
     }
     /* The connection reports extended codes; the kind is in the low byte. */
     int result = store->db == NULL ? SQLITE_NOMEM : sqlite3_errcode(store->db) & 0xFF;
-    close_connection(store);
+    sri_sqlite_disconnect(store);
     if (result != SQLITE_CANTOPEN && result != SQLITE_READONLY) {
         if (error != NULL) *error = first;
         return code;
@@ -311,78 +349,26 @@ static sr_status open_existing(sqlite_store *store, unsigned flags, sr_error *er
                         "writing, as `add` and `import` do, so that it is undone",
                         store->path);
     atomic_store(&store->base.read_only, true);
-    code = open_connection(store, SQLITE_OPEN_READONLY, true, error);
+    store->immutable = true;
+    code = open_connection(store, SQLITE_OPEN_READONLY, error);
     return code != SR_OK ? code : read_application(store, &application, error);
 }
 
-/* ---- A new database --------------------------------------------------------------------------------- */
-
-/* Commits, or rolls back what has failed. */
-static sr_status end_change(sqlite_store *store, sr_status code, const char *doing,
-                            sr_error *error) {
-    if (code == SR_OK) code = sri_sqlite_run(store, "COMMIT", doing, error);
-    if (code != SR_OK && !sqlite3_get_autocommit(store->db)) {
-        sr_status ignored = sri_sqlite_run(store, "ROLLBACK", doing, NULL);
-        (void)ignored;
-    }
-    return code;
-}
-
-/* Two processes may come here with the same empty file: the second finds it made. */
-static sr_status create_schema(sqlite_store *store, sr_error *error) {
-    int64_t application = 0;
-    sr_status code =
-        sri_sqlite_run(store, "PRAGMA page_size = 8192; BEGIN EXCLUSIVE", "create database", error);
-    if (code != SR_OK) return code;
-    code = read_application(store, &application, error);
-    if (code == SR_OK && application == 0)
-        code = sri_sqlite_run(store, schema, "create database", error);
-    if (code == SR_OK && application == 0)
-        code = sri_sqlite_run(store, second_schema, "create database", error);
-    return end_change(store, code, "create database", error);
-}
-
-/* Two processes may migrate the same file: the second finds it done. */
-static sr_status migrate(sqlite_store *store, sr_error *error) {
-    static const char doing[] = "bring to this version's schema";
-    int64_t version = 0;
-    sr_status code = sri_sqlite_run(store, "BEGIN IMMEDIATE", doing, error);
-    if (code != SR_OK) return code;
-    code = sri_sqlite_integer(store, "PRAGMA user_version", &version, error);
-    if (code == SR_OK && version == 1) {
-        sri_log(SR_LOG_INFO, "database %s: schema 1 becomes %d", store->path, SRI_STORE_SCHEMA);
-        code = sri_sqlite_run(store, second_schema, doing, error);
-    }
-    return end_change(store, code, doing, error);
-}
-
-static sr_status check_tables(sqlite_store *store, int expected, sr_error *error) {
-    int64_t tables = 0;
-    sr_status code =
-        sri_sqlite_integer(store,
-                           "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN"
-                           " ('meta', 'routes', 'utterances', 'models', 'vectors', 'fits')",
-                           &tables, error);
-    if (code == SR_OK && tables < expected)
-        return sri_fail(error, SR_ERR_FORMAT, store->path,
-                        "database %s lacks %d of its %d tables; restore it from a copy",
-                        store->path, (int)(expected - tables), expected);
-    return code;
-}
+/* ---- Opening and making -------------------------------------------------------------------------------- */
 
 static sr_status check_opened(sqlite_store *store, sr_error *error) {
     int64_t application = 0, version = 0;
     sr_status code = read_application(store, &application, error);
     if (code == SR_OK) code = sri_sqlite_integer(store, "PRAGMA user_version", &version, error);
     if (code != SR_OK) return code;
-    if (application != APPLICATION_ID) return another_program(store->path, error);
+    if (application != APPLICATION_ID) return sri_sqlite_another_program(store->path, error);
     if (version < 1 || version > SRI_STORE_SCHEMA)
         return sri_fail(error, SR_ERR_DATABASE, store->path,
                         "database %s has schema %lld; this version knows 1 to %d", store->path,
                         (long long)version, SRI_STORE_SCHEMA);
-    code = check_tables(store, version == 1 ? 5 : 6, error);
-    if (code == SR_OK && version == 1 && !atomic_load(&store->base.read_only)) {
-        code = migrate(store, error);
+    code = sri_sqlite_check_tables(store, version, error);
+    if (code == SR_OK && version < SRI_STORE_SCHEMA && !atomic_load(&store->base.read_only)) {
+        code = sri_sqlite_migrate(store, error);
         version = SRI_STORE_SCHEMA;
     }
     atomic_store(&store->base.schema, (int)version);
@@ -408,18 +394,32 @@ static sr_status check_moved(sqlite_store *store, sr_error *error) {
                           "another process removed %s while it was made; try again", store->path);
 }
 
+static sr_status take_log(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error) {
+    (void)store, (void)error;
+    *(bool *)user = sri_str_equal(sri_sqlite_text(row, 0), sr_str_of("wal"));
+    return SR_OK;
+}
+
+/* Syncing at checkpoints is enough where there is a log, and there alone: on a file system that cannot have one (it needs
+ * shared memory), a journal must be synced step by step, its directory included. */
+static sr_status use_log(sqlite_store *store, sr_error *error) {
+    bool logged = false;
+    sr_status code =
+        sri_sqlite_each(store, "PRAGMA journal_mode = WAL", NULL, 0, take_log, &logged, error);
+    if (code != SR_OK || !logged) return code;
+    return sri_sqlite_run(store, "PRAGMA synchronous = NORMAL", "use a log for database", error);
+}
+
 /* Whether the connection, which holds the exclusive lock, has the file to itself: a log is another's by then. */
 static bool is_unused(sqlite_store *store) {
-    sqlite3_stmt *statement = NULL;
     int64_t revision = -1;
-    bool plain =
-        sqlite3_prepare_v2(store->db, "PRAGMA journal_mode", -1, &statement, NULL) == SQLITE_OK &&
-        sqlite3_step(statement) == SQLITE_ROW &&
-        sri_str_equal(sri_sqlite_text(statement, 0), sr_str_of("delete"));
-    sqlite3_finalize(statement);
+    bool logged = true;
     sr_status code =
-        sri_sqlite_integer(store, "SELECT value FROM meta WHERE key = 'revision'", &revision, NULL);
-    return plain && code == SR_OK && revision == 0;
+        sri_sqlite_each(store, "PRAGMA journal_mode", NULL, 0, take_log, &logged, NULL);
+    if (code == SR_OK)
+        code = sri_sqlite_integer(store, "SELECT value FROM meta WHERE key = 'revision'", &revision,
+                                  NULL);
+    return !logged && code == SR_OK && revision == 0;
 }
 
 /* Leaving the log behind succeeds only while nobody else has the file open. Who opens it from then on turns it to a
@@ -432,37 +432,66 @@ void sri_sqlite_unmake(sqlite_store *store) {
     sri_sqlite_disconnect(store);
 }
 
+static sr_status cannot_be_made(const sqlite_store *store, file_kind kind, sr_error *error) {
+    if (kind == FILE_OLD_PACKAGE)
+        return sri_fail(error, SR_ERR_READ_ONLY, store->path,
+                        "%s is a database of the old Python package; open it once for writing, as "
+                        "`fit` and `add` do, so that it is taken over",
+                        store->path);
+    return sri_fail(error, SR_ERR_READ_ONLY, store->path,
+                    "%s holds no route table and cannot be written; name another file with --db",
+                    store->path);
+}
+
 static sr_status open_or_make(sqlite_store *store, file_kind kind, unsigned flags,
                               sr_error *error) {
     sr_status code;
     if (kind == FILE_MISSING)
-        code = open_connection(store, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, false, error);
+        code = open_connection(store, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, error);
     else
         code = open_existing(store, flags, error);
     if (code != SR_OK) return code;
     int64_t application = 0;
     code = read_application(store, &application, error);
     if (code == SR_OK && application == 0) {
-        if (store->base.read_only)
-            return sri_fail(
-                error, SR_ERR_READ_ONLY, store->path,
-                "%s holds no route table and cannot be written; name another file with --db",
-                store->path);
-        code = create_schema(store, error);
+        if (atomic_load(&store->base.read_only)) return cannot_be_made(store, kind, error);
+        code = kind == FILE_OLD_PACKAGE ? sri_sqlite_adopt(store, error)
+                                        : sri_sqlite_create(store, error);
     }
     if (code == SR_OK) code = check_opened(store, error);
-    if (code == SR_OK && !store->base.read_only)
-        code = sri_sqlite_run(store, "PRAGMA journal_mode = WAL", "use a log for database", error);
+    if (code == SR_OK && !store->base.read_only) code = use_log(store, error);
     return code == SR_OK ? check_moved(store, error) : code;
 }
 
 sr_status sri_sqlite_connect(sqlite_store *store, bool make, sr_error *error) {
     file_kind kind;
+    store->immutable = false;
     sr_status code = examine(store->path, store->flags, &kind, error);
     if (code != SR_OK || (kind == FILE_MISSING && !make)) return code;
+    if (kind == FILE_OLD_PACKAGE && (store->flags & SRI_STORE_READ_ONLY) != 0)
+        return cannot_be_made(store, kind, error);
     code = open_or_make(store, kind, store->flags, error);
-    if (code == SR_OK) return SR_OK;
+    if (code == SR_OK) {
+        atomic_store(&store->connected, true);
+        return SR_OK;
+    }
     if (kind == FILE_MISSING && store->db != NULL) remove_empty(store);
-    close_connection(store); /* the next call may have more luck */
+    sri_sqlite_disconnect(store); /* the next call may have more luck */
+    return code;
+}
+
+sr_status sri_sqlite_wake(sqlite_store *store, sr_error *error) {
+    if (store->db != NULL || access(store->path, F_OK) != 0) return SR_OK;
+    return sri_sqlite_connect(store, false, error);
+}
+
+/* A small cache does: what is read again and again are the few pages at the top of a tree. */
+sr_status sri_sqlite_connect_beside(sqlite_store *link, bool writable, sr_error *error) {
+    sr_status code =
+        open_connection(link, writable ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY, error);
+    if (code == SR_OK)
+        code = sri_sqlite_run(link, "PRAGMA cache_size = -2000; PRAGMA synchronous = NORMAL",
+                              "set up", error);
+    if (code != SR_OK) sri_sqlite_disconnect(link);
     return code;
 }

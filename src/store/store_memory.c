@@ -9,6 +9,7 @@
 typedef struct memory_store {
     sri_store base;
     uint64_t revision, fits;
+    uint64_t before; /* the revision when the group was opened */
 } memory_store;
 
 static sr_status load(sri_store *store, const char *fingerprint, int dimension,
@@ -16,6 +17,15 @@ static sr_status load(sri_store *store, const char *fingerprint, int dimension,
     (void)store, (void)fingerprint, (void)dimension;
     sri_store_state state = {.revision = 0, .next_id = 1};
     return sink->begin(sink->user, &state, error);
+}
+
+static sr_status changes(sri_store *store, uint64_t revision, uint64_t next_id,
+                         const char *fingerprint, int dimension, const sri_store_news *news,
+                         bool *whole, sr_error *error) {
+    (void)fingerprint, (void)dimension, (void)revision;
+    sri_store_state state = {.revision = ((memory_store *)store)->revision, .next_id = next_id};
+    *whole = false;
+    return news->begin(news->user, &state, error);
 }
 
 static sr_status revision(sri_store *store, uint64_t *revision_out, uint64_t *fit,
@@ -26,10 +36,37 @@ static sr_status revision(sri_store *store, uint64_t *revision_out, uint64_t *fi
     return SR_OK;
 }
 
-static sr_status commit(sri_store *store, const sri_commit *commit, bool *stale, sr_error *error) {
+static sr_status begin(sri_store *store, uint64_t *revision_out, uint64_t *fit, sr_error *error) {
+    memory_store *self = (memory_store *)store;
+    self->before = self->revision;
+    return revision(store, revision_out, fit, error);
+}
+
+static sr_status write_changes(sri_store *store, const sri_commit *commit, sr_error *error) {
     (void)error;
-    *stale = false;
     ((memory_store *)store)->revision = commit->new_revision;
+    return SR_OK;
+}
+
+static sr_status commit(sri_store *store, bool synced, sr_error *error) {
+    (void)store, (void)synced, (void)error;
+    return SR_OK;
+}
+
+static void rollback(sri_store *store) {
+    memory_store *self = (memory_store *)store;
+    self->revision = self->before;
+}
+
+static sr_status checkpoint(sri_store *store, sr_error *error) {
+    (void)store, (void)error;
+    return SR_OK;
+}
+
+static sr_status open_reader(sri_store *store, const char *fingerprint, int dimension,
+                             sri_store_reader **reader, sr_error *error) {
+    (void)store, (void)fingerprint, (void)dimension, (void)error;
+    *reader = NULL;
     return SR_OK;
 }
 
@@ -54,8 +91,19 @@ static sr_status verify(sri_store *store, sr_error *error) {
 static void close_store(sri_store *store) { sri_free(store); }
 
 sr_status sri_store_open_memory(sri_store **handle, sr_error *error) {
-    static const sri_store_kind kind = {load,     revision, commit,     load_fit,
-                                        save_fit, verify,   close_store};
+    static const sri_store_kind kind = {.load = load,
+                                        .changes = changes,
+                                        .revision = revision,
+                                        .begin = begin,
+                                        .write = write_changes,
+                                        .commit = commit,
+                                        .rollback = rollback,
+                                        .checkpoint = checkpoint,
+                                        .open_reader = open_reader,
+                                        .load_fit = load_fit,
+                                        .save_fit = save_fit,
+                                        .verify = verify,
+                                        .close = close_store};
     memory_store *store = sri_alloc_zero(1, sizeof *store);
     *handle = NULL;
     if (store == NULL) return sri_fail_memory(error);

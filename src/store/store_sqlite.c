@@ -1,23 +1,22 @@
 /*
- * store_sqlite.c - the store in an SQLite file: loading, errors, and what its other files share.
+ * store_sqlite.c - the store in an SQLite file: its statements, its errors, opening and closing.
  *
- * Six tables: `meta` (revision, next_id), `routes`, `utterances`, `models` (a fingerprint each),
- * `vectors`, a blob of little-endian floats for each pair of utterance and model, and `fits`, one row at
- * most. Out-of-scope examples are the utterances of a route with a name that no other may have. Deleting an utterance takes
- * the vectors of all models with it. Vectors have a rowid and an index rather than a clustered key: a row
- * of an index may use only a quarter of a page, and vectors of 768 floats would each waste a page.
+ * The tables are in sqlite_schema.c. Out-of-scope examples are the utterances of a route with a name that no other may
+ * have. What a start reads and what others changed is read by sqlite_read.c, on the store's own connection,
+ * which belongs to the router's writer and makes the changes (sqlite_write.c) too. fp32 rows are fetched on connections of their
+ * own (sqlite_reader.c), and so are checkpoints made and the whole verified.
  *
  * WAL with synchronous NORMAL: a commit survives the death of the process; after a power failure the last
- * commits may be missing, but none is ever half there. The connection belongs to the router's writer.
+ * commits may be missing, but none is ever half there. Where a commit must be on the disk the log is synced after it,
+ * rather than by synchronous FULL, which cannot be turned on once the group is open, and what joins a group
+ * decides how it ends.
  *
  * While there is no file there is no connection: every call looks first whether somebody has made it, and
- * the first commit makes it. To make it at the opening and to remove it after a failure was rejected, as
+ * the first group makes it. To make it at the opening and to remove it after a failure was rejected, as
  * another process may have come to use it in between.
  */
 #include <errno.h>
-#include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "store/sqlite_int.h"
 
@@ -94,10 +93,28 @@ static const char *const statement_texts[STATEMENTS] = {
     [REMOVE_ROUTE] = "DELETE FROM routes WHERE id = ?1",
     [ADD_UTTERANCE] = "INSERT INTO utterances (id, route, text) VALUES (?1, ?2, ?3)",
     [REMOVE_UTTERANCE] = "DELETE FROM utterances WHERE id = ?1",
+    [REMOVE_CODES] = "DELETE FROM codes WHERE id BETWEEN ?1 * 64 AND ?1 * 64 + 63",
+    [REMOVE_VECTORS] = "DELETE FROM vectors WHERE id BETWEEN ?1 * 64 AND ?1 * 64 + 63",
     [MOVE_UTTERANCE] = "UPDATE utterances SET id = ?2 WHERE id = ?1",
+    [MOVE_CODES] =
+        "UPDATE codes SET id = id + (?2 - ?1) * 64 WHERE id BETWEEN ?1 * 64 AND ?1 * 64 + 63",
+    [MOVE_VECTORS] =
+        "UPDATE vectors SET id = id + (?2 - ?1) * 64 WHERE id BETWEEN ?1 * 64 AND ?1 * 64 + 63",
     /* Two processes may encode the same utterances anew at the same time. */
-    [ADD_VECTOR] = "INSERT INTO vectors (utterance, model, vector) VALUES (?1, ?2, ?3)"
-                   " ON CONFLICT (utterance, model) DO UPDATE SET vector = excluded.vector",
+    [ADD_CODE] = "INSERT OR REPLACE INTO codes (id, code) VALUES (?1, ?2)",
+    [ADD_VECTOR] = "INSERT OR REPLACE INTO vectors (id, vector) VALUES (?1, ?2)",
+    /* Whether it was used last, under this name, and so needs no change. */
+    [GET_MODEL] = "SELECT id, name = ?2 AND updated = (SELECT max(updated) FROM models) FROM models"
+                  " WHERE fingerprint = ?1",
+    [USE_MODEL] = "INSERT INTO models (fingerprint, name, dimension, updated) VALUES"
+                  " (?1, ?2, ?3, (SELECT 1 + ifnull(max(updated), 0) FROM models))"
+                  " ON CONFLICT (fingerprint) DO UPDATE SET updated = excluded.updated, name = ?2"
+                  " RETURNING id",
+    [ADD_LOG] = "INSERT INTO log (revision, kind, item, route) VALUES (?1, ?2, ?3, ?4)",
+    /* The newest row that is to go, so that ?1 are left. */
+    [GET_LOG] = "SELECT id, revision FROM log WHERE id <= (SELECT max(id) FROM log) - ?1"
+                " ORDER BY id DESC LIMIT 1",
+    [TRIM_LOG] = "DELETE FROM log WHERE id <= ?1",
     [GET_REVISION] = "SELECT value, ifnull((SELECT serial FROM fits WHERE id = 1), 0) FROM meta"
                      " WHERE key = 'revision'",
     [GET_REVISION_1] = "SELECT value, 0 FROM meta WHERE key = 'revision'",
@@ -112,10 +129,13 @@ static const char *const statement_texts[STATEMENTS] = {
         " routes = excluded.routes, bytes = excluded.bytes WHERE revision <= excluded.revision"
         " RETURNING serial",
     [SET_META] = "UPDATE meta SET value = ?2 WHERE key = ?1",
+    [BEGIN_READ] = "BEGIN",
     [BEGIN_WRITE] = "BEGIN IMMEDIATE",
     [COMMIT] = "COMMIT",
     [ROLLBACK] = "ROLLBACK",
 };
+
+_Static_assert(MODELS == 64, "as in the statements");
 
 sr_status sri_sqlite_prepare(sqlite_store *store, statement_id id, sqlite3_stmt **statement,
                              sr_error *error) {
@@ -148,24 +168,31 @@ sr_status sri_sqlite_integer(sqlite_store *store, const char *sql, int64_t *valu
     return code;
 }
 
-/* ---- Loading ---------------------------------------------------------------------------------------- */
-
-/* Connects if somebody has made the file since it was found missing. */
-static sr_status wake(sqlite_store *store, sr_error *error) {
-    if (store->db != NULL || access(store->path, F_OK) != 0) return SR_OK;
-    return sri_sqlite_connect(store, false, error);
+sr_status sri_sqlite_finish(sqlite_store *store, sqlite3_stmt *statement, int *rows,
+                            sr_error *error) {
+    int result = sqlite3_step(statement);
+    sr_status code = SR_OK;
+    if (result != SQLITE_DONE && result != SQLITE_ROW)
+        code = sri_sqlite_fail(store, result, "write to database", error);
+    if (rows != NULL) *rows = sqlite3_changes(store->db);
+    sqlite3_reset(statement);
+    return code;
 }
 
-/* One pass over the rows of a query; `take` is called for each. */
-typedef sr_status row_fn(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error);
+sr_status sri_sqlite_simple(sqlite_store *store, statement_id id, sr_error *error) {
+    sqlite3_stmt *statement = NULL;
+    sr_status code = sri_sqlite_prepare(store, id, &statement, error);
+    return code != SR_OK ? code : sri_sqlite_finish(store, statement, NULL, error);
+}
 
-static sr_status each_row(sqlite_store *store, const char *sql, const char *parameter, row_fn *take,
-                          void *user, sr_error *error) {
+sr_status sri_sqlite_each(sqlite_store *store, const char *sql, const char *text, int64_t number,
+                          sri_sqlite_row_fn *take, void *user, sr_error *error) {
     sqlite3_stmt *statement = NULL;
     sr_status code = SR_OK;
     int result = sqlite3_prepare_v2(store->db, sql, -1, &statement, NULL);
-    if (result == SQLITE_OK && parameter != NULL)
-        result = sqlite3_bind_text(statement, 1, parameter, -1, SQLITE_STATIC);
+    if (result == SQLITE_OK && sqlite3_bind_parameter_count(statement) > 0)
+        result = text != NULL ? sqlite3_bind_text(statement, 1, text, -1, SQLITE_STATIC)
+                              : sqlite3_bind_int64(statement, 1, number);
     if (result == SQLITE_OK) {
         while ((result = sqlite3_step(statement)) == SQLITE_ROW && code == SR_OK)
             code = take(store, statement, user, error);
@@ -176,223 +203,58 @@ static sr_status each_row(sqlite_store *store, const char *sql, const char *para
     return code;
 }
 
-static sr_status take_model(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error) {
-    (void)store, (void)error;
-    sri_store_state *state = user;
-    if (state->models++ > 0) return SR_OK; /* the newest comes first */
-    const char *name = (const char *)sqlite3_column_text(row, 0);
-    const char *fingerprint = (const char *)sqlite3_column_text(row, 1);
-    snprintf(state->model_name, sizeof state->model_name, "%s", name == NULL ? "" : name);
-    snprintf(state->model_fingerprint, sizeof state->model_fingerprint, "%s",
-             fingerprint == NULL ? "" : fingerprint);
-    state->model_dimension = sqlite3_column_int(row, 2);
-    return SR_OK;
-}
-
-static sr_status read_state(sqlite_store *store, sri_store_state *state, sr_error *error) {
-    static const struct {
-        const char *sql;
-        size_t offset;
-    } counters[] = {
-        {"SELECT value FROM meta WHERE key = 'revision'", offsetof(sri_store_state, revision)},
-        {"SELECT value FROM meta WHERE key = 'next_id'", offsetof(sri_store_state, next_id)},
-        {"SELECT count(*) FROM routes", offsetof(sri_store_state, routes)},
-        {"SELECT count(*) FROM utterances", offsetof(sri_store_state, utterances)},
-    };
-    for (size_t i = 0; i < SRI_COUNT(counters); i++) {
-        int64_t value;
-        sr_status code = sri_sqlite_integer(store, counters[i].sql, &value, error);
-        if (code != SR_OK) return code;
-        memcpy((char *)state + counters[i].offset, &value, sizeof value);
+/* Bound strings and vectors belong to the caller and are gone after the call; a statement that is still
+ * running would keep its transaction open. */
+static void forget_bindings(sqlite_store *store) {
+    for (int i = 0; i < STATEMENTS; i++) {
+        if (store->statements[i] == NULL) continue;
+        sqlite3_reset(store->statements[i]);
+        sqlite3_clear_bindings(store->statements[i]);
     }
-    return each_row(
-        store,
-        "SELECT name, fingerprint, dimension FROM models WHERE EXISTS"
-        " (SELECT 1 FROM vectors WHERE model = models.id) ORDER BY updated DESC, id DESC",
-        NULL, take_model, state, error);
 }
 
-static sr_status take_route(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error) {
-    (void)store;
-    const sri_store_sink *sink = user;
-    sri_store_route route = {
-        .id = (uint64_t)sqlite3_column_int64(row, 0),
-        .name = sri_sqlite_text(row, 1),
-        .threshold = {(sr_threshold_kind)sqlite3_column_int(row, 2), sqlite3_column_double(row, 3)},
-        .description = sri_sqlite_text(row, 4),
-        .metadata = sri_sqlite_text(row, 5)};
-    return sink->route(sink->user, &route, error);
+void sri_sqlite_leave(sqlite_store *store) {
+    forget_bindings(store);
+    if (sqlite3_get_autocommit(store->db)) return;
+    sr_status ended = sri_sqlite_simple(store, ROLLBACK, NULL);
+    if (ended != SR_OK)
+        sri_log(SR_LOG_WARN, "database %s: a transaction could not be rolled back", store->path);
 }
 
-static sr_status take_utterance(sqlite_store *store, sqlite3_stmt *row, void *user,
-                                sr_error *error) {
-    (void)store;
-    const sri_store_sink *sink = user;
-    return sink->utterance(sink->user, (uint64_t)sqlite3_column_int64(row, 0),
-                           (uint64_t)sqlite3_column_int64(row, 1), sri_sqlite_text(row, 2), error);
-}
-
-typedef struct vector_sink {
-    const sri_store_sink *sink;
-    float *aligned;
-    size_t bytes;
-} vector_sink;
-
-static sr_status take_vector(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error) {
-    vector_sink *vectors = user;
-    int64_t utterance = sqlite3_column_int64(row, 0);
-    const void *blob = sqlite3_column_blob(row, 1);
-    size_t bytes = (size_t)sqlite3_column_bytes(row, 1);
-    if (blob == NULL || bytes != vectors->bytes)
-        return sri_fail(error, SR_ERR_FORMAT, store->path,
-                        "database %s: the vector of utterance %lld has %zu bytes instead of %zu",
-                        store->path, (long long)utterance, bytes, vectors->bytes);
-    memcpy(vectors->aligned, blob, bytes);
-    return vectors->sink->vector(vectors->sink->user, (uint64_t)utterance, vectors->aligned, error);
-}
-
-static sr_status load_vectors(sqlite_store *store, const char *fingerprint, int dimension,
-                              const sri_store_sink *sink, sr_error *error) {
-    vector_sink vectors = {sink, NULL, (size_t)dimension * sizeof(float)};
-    vectors.aligned = sri_alloc(vectors.bytes);
-    if (vectors.aligned == NULL) return sri_fail_memory(error);
-    sr_status code = each_row(store,
-                              "SELECT utterance, vector FROM vectors NOT INDEXED WHERE model ="
-                              " (SELECT id FROM models WHERE fingerprint = ?1)",
-                              fingerprint, take_vector, &vectors, error);
-    sri_free(vectors.aligned);
+sr_status sri_sqlite_end(sqlite_store *store, sr_status code, const char *doing, sr_error *error) {
+    if (code == SR_OK) code = sri_sqlite_run(store, "COMMIT", doing, error);
+    if (code != SR_OK) sri_sqlite_leave(store);
     return code;
-}
-
-static sr_status load_all(sqlite_store *store, const char *fingerprint, int dimension,
-                          const sri_store_sink *sink, sr_error *error) {
-    sri_store_state state = {0};
-    sr_status code = read_state(store, &state, error);
-    if (code == SR_OK) code = sink->begin(sink->user, &state, error);
-    void *user = (void *)(uintptr_t)sink;
-    if (code == SR_OK)
-        code = each_row(store,
-                        "SELECT id, name, threshold_kind, threshold, description, metadata FROM "
-                        "routes ORDER BY id",
-                        NULL, take_route, user, error);
-    if (code == SR_OK)
-        code = each_row(store, "SELECT id, route, text FROM utterances ORDER BY id", NULL,
-                        take_utterance, user, error);
-    if (code == SR_OK && fingerprint != NULL)
-        code = load_vectors(store, fingerprint, dimension, sink, error);
-    return code;
-}
-
-/* In one read transaction, so that nobody's commit comes in between. */
-sr_status sri_sqlite_load(sri_store *base, const char *fingerprint, int dimension,
-                          const sri_store_sink *sink, sr_error *error) {
-    sqlite_store *store = (sqlite_store *)base;
-    sr_status code = wake(store, error);
-    if (code == SR_OK && store->db == NULL)
-        return sink->begin(sink->user, &(sri_store_state){.next_id = 1}, error);
-    if (code == SR_OK) code = sri_sqlite_run(store, "BEGIN", "read database", error);
-    if (code != SR_OK) return code;
-    code = load_all(store, fingerprint, dimension, sink, error);
-    sr_status ended =
-        sri_sqlite_run(store, "ROLLBACK", "read database", code == SR_OK ? error : NULL);
-    return code != SR_OK ? code : ended;
 }
 
 /* ---- Opening and closing ---------------------------------------------------------------------------- */
 
-/* Where it could only be read, an old database may since have been migrated by others. */
-static sr_status find_schema(sqlite_store *store, sr_error *error) {
-    int64_t version = 0;
-    if (atomic_load(&store->base.schema) == SRI_STORE_SCHEMA) return SR_OK;
-    sr_status code = sri_sqlite_integer(store, "PRAGMA user_version", &version, error);
-    if (code == SR_OK && version == SRI_STORE_SCHEMA)
-        atomic_store(&store->base.schema, (int)version);
-    return code;
-}
-
-static sr_status revision(sri_store *base, uint64_t *value, uint64_t *fit, sr_error *error) {
-    sqlite_store *store = (sqlite_store *)base;
-    sqlite3_stmt *statement = NULL;
-    *value = *fit = 0;
-    sr_status code = wake(store, error);
-    if (code == SR_OK && store->db == NULL) return SR_OK;
-    if (code == SR_OK) code = find_schema(store, error);
-    bool old = atomic_load(&base->schema) < 2;
-    if (code == SR_OK)
-        code = sri_sqlite_prepare(store, old ? GET_REVISION_1 : GET_REVISION, &statement, error);
-    if (code != SR_OK) return code;
-    int result = sqlite3_step(statement);
-    if (result == SQLITE_ROW) {
-        *value = (uint64_t)sqlite3_column_int64(statement, 0);
-        *fit = (uint64_t)sqlite3_column_int64(statement, 1);
-    } else {
-        code = sri_sqlite_fail(store, result == SQLITE_DONE ? SQLITE_CORRUPT : result,
-                               "read database", error);
-    }
-    sqlite3_reset(statement);
-    return code;
-}
-
-static double number_or_nan(sqlite3_stmt *row, int column) {
-    return sqlite3_column_type(row, column) == SQLITE_NULL ? NAN
-                                                           : sqlite3_column_double(row, column);
-}
-
-static sr_status take_fit(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error) {
-    (void)store;
-    sri_store_fit *fit = user;
-    fit->serial = (uint64_t)sqlite3_column_int64(row, 0);
-    fit->revision = (uint64_t)sqlite3_column_int64(row, 1);
-    fit->kind = (sr_fit_kind)sqlite3_column_int(row, 2);
-    snprintf(fit->model, sizeof fit->model, "%s", (const char *)sqlite3_column_text(row, 3));
-    snprintf(fit->fast, sizeof fit->fast, "%s", (const char *)sqlite3_column_text(row, 4));
-    fit->max_oos_accepted = number_or_nan(row, 5);
-    fit->min_precision = number_or_nan(row, 6);
-    fit->auto_threshold = number_or_nan(row, 7);
-    fit->fast_share = number_or_nan(row, 8);
-    bool enough = sri_buffer_append(&fit->routes, sqlite3_column_blob(row, 9),
-                                    (size_t)sqlite3_column_bytes(row, 9)) &&
-                  sri_buffer_append(&fit->bytes, sqlite3_column_blob(row, 10),
-                                    (size_t)sqlite3_column_bytes(row, 10));
-    return enough ? SR_OK : sri_fail_memory(error);
-}
-
-sr_status sri_sqlite_load_fit(sri_store *base, bool whole, sri_store_fit *fit, sr_error *error) {
-    sqlite_store *store = (sqlite_store *)base;
-    *fit = (sri_store_fit){0};
-    if (store->db == NULL || atomic_load(&base->schema) < 2) return SR_OK;
-    sr_status code = each_row(
-        store,
-        whole ? "SELECT serial, revision, kind, model, fast, max_oos_accepted, min_precision,"
-                " auto_threshold, fast_share, routes, bytes FROM fits WHERE id = 1"
-              : "SELECT serial, revision, kind, model, fast, max_oos_accepted, min_precision,"
-                " auto_threshold, fast_share, routes, x'' FROM fits WHERE id = 1",
-        NULL, take_fit, fit, error);
-    if (code != SR_OK) sri_store_fit_free(fit);
-    return code;
-}
-
-void sri_sqlite_disconnect(sqlite_store *store) {
-    for (int i = 0; i < STATEMENTS; i++) {
-        sqlite3_finalize(store->statements[i]);
-        store->statements[i] = NULL;
-    }
-    sqlite3_close(store->db);
-    store->db = NULL;
-}
-
 static void close_store(sri_store *base) {
     sqlite_store *store = (sqlite_store *)base;
+    if (store->group.open) sri_sqlite_rollback(base);
+    if (store->checkpointer != NULL) sri_sqlite_disconnect(store->checkpointer);
+    sri_free(store->checkpointer);
     sri_sqlite_disconnect(store);
+    sri_free(store->code);
     sri_free(store->path);
     sri_free(store);
 }
 
 sr_status sri_store_open_sqlite(const char *path, unsigned flags, sri_store **handle,
                                 sr_error *error) {
-    static const sri_store_kind kind = {
-        sri_sqlite_load,     revision,          sri_sqlite_commit, sri_sqlite_load_fit,
-        sri_sqlite_save_fit, sri_sqlite_verify, close_store};
+    static const sri_store_kind kind = {.load = sri_sqlite_load,
+                                        .changes = sri_sqlite_changes,
+                                        .revision = sri_sqlite_revision,
+                                        .begin = sri_sqlite_begin,
+                                        .write = sri_sqlite_write,
+                                        .commit = sri_sqlite_commit,
+                                        .rollback = sri_sqlite_rollback,
+                                        .checkpoint = sri_sqlite_checkpoint,
+                                        .open_reader = sri_sqlite_open_reader,
+                                        .load_fit = sri_sqlite_load_fit,
+                                        .save_fit = sri_sqlite_save_fit,
+                                        .verify = sri_sqlite_verify,
+                                        .close = close_store};
     *handle = NULL;
     if (path[0] == '\0')
         return sri_fail(error, SR_ERR_INVALID, "database", "the name of the database is empty");
@@ -402,6 +264,7 @@ sr_status sri_store_open_sqlite(const char *path, unsigned flags, sri_store **ha
     store->base.keeps = true;
     atomic_init(&store->base.read_only, false);
     atomic_init(&store->base.schema, SRI_STORE_SCHEMA);
+    atomic_init(&store->log_frames, 0);
     store->flags = flags;
     store->path = sri_strdup(sr_str_of(path));
     sr_status code =

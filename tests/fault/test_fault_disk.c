@@ -5,6 +5,7 @@
 #include "toy.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/mount.h>
@@ -259,6 +260,100 @@ static void a_process_killed_while_making_the_database_leaves_no_ruin(void **sta
     }
 }
 
+/* Leaves a database of which a loss of power has kept nothing but the length, with the journal that was synced before it. */
+static void interrupt_the_making(const fixture *self) {
+    pid_t child = fork();
+    if (child == 0) {
+        sqlite3 *db;
+        sqlite3_open(self->path, &db);
+        sqlite3_exec(db,
+                     "PRAGMA page_size = 8192; PRAGMA cache_size = 1; BEGIN;"
+                     "PRAGMA application_id = 1397895217; CREATE TABLE t (x);"
+                     "INSERT INTO t VALUES (zeroblob(200000)); INSERT INTO t VALUES (zeroblob(9))",
+                     NULL, NULL, NULL);
+        kill(getpid(), SIGKILL);
+    }
+    waitpid(child, NULL, 0);
+    struct stat status;
+    assert_int_equal(stat(self->path, &status), 0);
+    assert_true(status.st_size > 0);
+    assert_int_equal(truncate(self->path, 0), 0);
+    assert_int_equal(truncate(self->path, status.st_size), 0);
+}
+
+static void a_loss_of_power_while_the_database_is_made_is_survived(void **state) {
+    fixture *self = *state;
+    interrupt_the_making(self);
+    sr_options options = {.size = sizeof options,
+                          .database = self->path,
+                          .encoder = self->encoder,
+                          .flags = SR_OPEN_READ_ONLY};
+    sr_router *router;
+    sr_error error;
+    assert_int_equal(sr_router_open(&options, &router, &error), SR_ERR_READ_ONLY);
+    assert_non_null(strstr(error.message, "was interrupted"));
+    router = toy_router(self->path, self->encoder, 0);
+    toy_assert_table(router, "");
+    assert_int_equal(toy_put(router, "a", "x", SR_PUT_REPLACE, NULL, NULL), SR_OK);
+    assert_int_equal(sr_router_verify(router, NULL), SR_OK);
+    sr_router_close(&router);
+}
+
+/* A checkpoint that lost its power has left page 1 of the database in pieces; the log has it whole. */
+static void a_loss_of_power_in_a_checkpoint_is_survived(void **state) {
+    fixture *self = *state;
+    pid_t child = fork();
+    if (child == 0) {
+        sr_router *router = toy_router(self->path, self->encoder, 0);
+        CHECK(put_many(router, "many", 500, NULL) == SR_OK);
+        kill(getpid(), SIGKILL);
+    }
+    waitpid(child, NULL, 0);
+    static const char nothing[512];
+    int file = open(self->path, O_WRONLY);
+    assert_int_equal(pwrite(file, nothing, sizeof nothing, 0), sizeof nothing);
+    close(file);
+    sr_router *router = toy_router(self->path, self->encoder, SR_OPEN_EXISTING);
+    sr_info info = {.size = sizeof info};
+    assert_int_equal(sr_router_info(router, &info, NULL), SR_OK);
+    assert_int_equal(info.utterances, 500);
+    assert_int_equal(sr_router_verify(router, NULL), SR_OK);
+    sr_router_close(&router);
+}
+
+/* Opens and closes the database when told to, and as the last one there would remove the log. */
+static void pass_by(fixture *self, int pipe) {
+    char go;
+    CHECK(read(pipe, &go, 1) == 1);
+    sr_router *router = toy_router(self->path, self->encoder, 0);
+    sr_router_close(&router);
+    _exit(0);
+}
+
+/* A second router in this process must not make other processes believe that there is none. */
+static void another_process_that_passes_by_takes_no_log_away(void **state) {
+    fixture *self = *state;
+    char log[320];
+    int ends[2];
+    struct stat before, after;
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) pass_by(self, ends[0]);
+    sr_router *one = toy_router(self->path, self->encoder, 0);
+    assert_int_equal(toy_put(one, "a", "x", SR_PUT_REPLACE, NULL, NULL), SR_OK);
+    sr_router *two = toy_router(self->path, self->encoder, 0);
+    snprintf(log, sizeof log, "%s-wal", self->path);
+    assert_int_equal(stat(log, &before), 0);
+    assert_int_equal(write(ends[1], "", 1), 1);
+    expect_success(child);
+    assert_int_equal(stat(log, &after), 0);
+    assert_int_equal(after.st_ino, before.st_ino);
+    sr_router_close(&one);
+    sr_router_close(&two);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 /* ---- No right to write ------------------------------------------------------------------------------------------------ */
 
 /* Root may write everywhere: give that up. */
@@ -412,6 +507,9 @@ int main(void) {
         WITH_FILES(a_database_cannot_be_made_on_a_full_disk),
         WITH_FILES(a_killed_process_loses_nothing_acknowledged),
         WITH_FILES(a_process_killed_while_making_the_database_leaves_no_ruin),
+        WITH_FILES(a_loss_of_power_while_the_database_is_made_is_survived),
+        WITH_FILES(a_loss_of_power_in_a_checkpoint_is_survived),
+        WITH_FILES(another_process_that_passes_by_takes_no_log_away),
         WITH_FILES(what_cannot_be_written_can_be_read),
         WITH_FILES(what_cannot_be_read_or_made_is_explained),
         WITH_FILES(a_log_that_cannot_be_replayed_is_an_error_or_is_read),

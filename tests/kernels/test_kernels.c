@@ -363,6 +363,107 @@ static void dots_give_the_bits_of_ref(const void *argument) {
         for (size_t n = 0; n <= 9; n++) compare_dots(&ref, &level, queries, n, 384);
 }
 
+/* Bytes from -127 to 127, or all of them the ends. */
+static guarded signed_bytes(size_t count, kind values) {
+    guarded g = guard(count);
+    for (size_t i = 0; i < count; i++)
+        g.data[i] = (uint8_t)(values == RANDOM    ? (int)(random_word() % 255) - 127
+                              : values == HIGHEST ? 127
+                                                  : (i % 2 ? 127 : -127));
+    return g;
+}
+
+static void compare_dots_s8(const sri_kernels *ref, const sri_kernels *level, size_t queries,
+                            size_t n, size_t dim, kind values) {
+    guarded a = signed_bytes(queries * dim, values), b = signed_bytes((n + 1) * dim, values);
+    guarded list = guard(n * sizeof(uint32_t));
+    for (size_t i = 0; i < n; i++) ((uint32_t *)list.data)[i] = random_word() % (uint32_t)(n + 1);
+    for (int listed = 0; listed < 2; listed++) {
+        const uint32_t *which = listed ? (uint32_t *)list.data : NULL;
+        guarded expected = guard(queries * n * sizeof(int32_t));
+        guarded actual = guard(queries * n * sizeof(int32_t));
+        const int8_t *rows = (int8_t *)b.data + (listed ? 0 : dim); /* the last ends at the guard */
+        ref->dots_s8((int8_t *)a.data, queries, rows, which, n, dim, (int32_t *)expected.data);
+        level->dots_s8((int8_t *)a.data, queries, rows, which, n, dim, (int32_t *)actual.data);
+        same_bytes(&expected, &actual);
+        unguard(&expected), unguard(&actual);
+    }
+    unguard(&a), unguard(&b), unguard(&list);
+}
+
+static void dots_s8_are_exact(const void *argument) {
+    sri_kernels ref, level;
+    tables(argument, &ref, &level);
+    for (size_t dim = 1; dim <= 130; dim++)
+        compare_dots_s8(&ref, &level, dim % 4, dim % 7, dim, RANDOM);
+    for (size_t queries = 0; queries <= 5; queries++)
+        for (size_t n = 0; n <= 9; n++) compare_dots_s8(&ref, &level, queries, n, 384, RANDOM);
+    for (kind values = RANDOM; values <= LOWEST; values++)
+        compare_dots_s8(&ref, &level, 3, 2, 65536, values);
+}
+
+static void compare_sum_bits(const sri_kernels *ref, const sri_kernels *level, size_t blocks,
+                             size_t groups, bool highest) {
+    guarded bits = guard(blocks * groups * SRI_BIT_ROWS / 2);
+    guarded table = guard(groups * SRI_BIT_TABLE);
+    for (size_t i = 0; i < bits.bytes; i++) bits.data[i] = (uint8_t)random_word();
+    for (size_t i = 0; i < table.bytes; i++)
+        table.data[i] = (uint8_t)(highest ? SRI_BIT_MOST : random_word() % (SRI_BIT_MOST + 1));
+    guarded expected = guard(blocks * SRI_BIT_ROWS * sizeof(uint16_t));
+    guarded actual = guard(blocks * SRI_BIT_ROWS * sizeof(uint16_t));
+    ref->sum_bits(bits.data, blocks, groups, table.data, (uint16_t *)expected.data);
+    level->sum_bits(bits.data, blocks, groups, table.data, (uint16_t *)actual.data);
+    same_bytes(&expected, &actual);
+    guarded *all[] = {&bits, &table, &expected, &actual};
+    for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
+}
+
+static void sum_bits_is_exact(const void *argument) {
+    sri_kernels ref, level;
+    tables(argument, &ref, &level);
+    for (size_t groups = 0; groups <= 20; groups++)
+        for (size_t blocks = 0; blocks <= 3; blocks++)
+            compare_sum_bits(&ref, &level, blocks, groups, groups % 2);
+    compare_sum_bits(&ref, &level, 8, 96, false);
+    compare_sum_bits(&ref, &level, 2, 1024, true);
+    compare_sum_bits(&ref, &level, 1, 16384, true); /* passes 65535: modulo */
+}
+
+static void compare_pick(const sri_kernels *ref, const sri_kernels *level, size_t n, float least) {
+    guarded sums = guard(n * sizeof(uint16_t)), weights = floats(n), bases = floats(n);
+    for (size_t i = 0; i < n; i++) ((uint16_t *)sums.data)[i] = (uint16_t)random_word();
+    if (n > 3) ((float *)weights.data)[3] = NAN;
+    sri_bounds bounds = {(uint16_t *)sums.data,
+                         (float *)weights.data,
+                         (float *)bases.data,
+                         n,
+                         1.0f / 32768,
+                         -1.0f,
+                         least};
+    guarded rows[2], found[2];
+    size_t counts[2];
+    const sri_kernels *both[] = {ref, level};
+    for (int i = 0; i < 2; i++) {
+        rows[i] = guard(n * sizeof(uint32_t)), found[i] = guard(n * sizeof(float));
+        counts[i] = both[i]->pick(&bounds, (uint32_t *)rows[i].data, (float *)found[i].data);
+        memset(rows[i].data + counts[i] * sizeof(uint32_t), 0, (n - counts[i]) * sizeof(uint32_t));
+        memset(found[i].data + counts[i] * sizeof(float), 0, (n - counts[i]) * sizeof(float));
+    }
+    assert_int_equal(counts[0], counts[1]);
+    same_bytes(&rows[0], &rows[1]);
+    same_bytes(&found[0], &found[1]);
+    guarded *all[] = {&sums, &weights, &bases, &rows[0], &rows[1], &found[0], &found[1]};
+    for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
+}
+
+static void pick_gives_the_rows_of_ref(const void *argument) {
+    sri_kernels ref, level;
+    tables(argument, &ref, &level);
+    for (size_t n = 0; n <= 70; n++) compare_pick(&ref, &level, n, 0.5f);
+    compare_pick(&ref, &level, 1024, 2.0f);
+    compare_pick(&ref, &level, 1024, -INFINITY);
+}
+
 static void compare_sum_rows(const sri_kernels *ref, const sri_kernels *level, size_t count,
                              size_t dim) {
     enum { TABLE_ROWS = 9 };
@@ -586,6 +687,9 @@ int main(int argc, char **argv) {
         TEST(attend_gives_the_bits_of_ref),
         TEST(dots_give_the_bits_of_ref),
         TEST(sum_rows_gives_the_bits_of_ref),
+        TEST(dots_s8_are_exact),
+        TEST(sum_bits_is_exact),
+        TEST(pick_gives_the_rows_of_ref),
     };
     run_at_every_level(at_levels, SRI_COUNT(at_levels));
 #if defined(__x86_64__)

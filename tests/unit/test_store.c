@@ -160,7 +160,7 @@ static void the_file_says_whose_it_is(void **state) {
     sri_buffer file = {0};
     assert_int_equal(sri_read_file(self->path, 1 << 24, &file, NULL), SR_OK);
     assert_memory_equal(file.data + 68, "SR01", 4);
-    assert_int_equal(file.data[63], 2);
+    assert_int_equal(file.data[63], 3);
     sri_buffer_free(&file);
 }
 
@@ -174,7 +174,7 @@ static void info_describes_the_database(void **state) {
     assert_int_equal(info.utterances, 3);
     assert_int_equal(info.models, 1);
     assert_int_equal(info.revision, 2);
-    assert_int_equal(info.schema, 2);
+    assert_int_equal(info.schema, 3);
     assert_int_equal(info.dimension, TOY_DIMENSION);
     assert_int_equal(info.read_only, 0);
     assert_string_equal(info.stored_model, "toy");
@@ -254,7 +254,7 @@ static void databases_of_other_programs_are_left_alone(void **state) {
 static void a_newer_schema_is_left_alone(void **state) {
     fixture *self = *state;
     make_table(self);
-    run_sql(self->path, "PRAGMA user_version = 3");
+    run_sql(self->path, "PRAGMA user_version = 4");
     refuse_and_leave_alone(self, SR_ERR_DATABASE, "newer version");
 }
 
@@ -303,11 +303,26 @@ static void damaged_databases_give_errors(void **state) {
 static void verify_finds_what_is_wrong(void **state) {
     fixture *self = *state;
     static const char *const damages[][2] = {
-        {"UPDATE vectors SET vector = zeroblob(length(vector)) WHERE id = 2", "length 0"},
-        {"UPDATE vectors SET vector = CAST(x'0000c07f' || substr(vector, 5) AS BLOB) WHERE id = 1",
+        {"UPDATE vectors SET vector = zeroblob(length(vector)) WHERE id = 3 * 64 + 1", "length 0"},
+        {"UPDATE vectors SET vector = CAST(x'0000c07f' || substr(vector, 5) AS BLOB) WHERE id = "
+         "129",
          "length nan"},
+        {"UPDATE vectors SET vector = x'00' WHERE id = 129", "another length than its model's"},
+        {"DELETE FROM vectors WHERE id = 129", "a code has no vector"},
+        {"DELETE FROM codes WHERE id = 129", "a vector has no code"},
+        {"UPDATE codes SET code = (SELECT code FROM codes WHERE id = 193) WHERE id = 129",
+         "the code of utterance 2 is not that of its vector"},
         {"UPDATE meta SET value = 1 WHERE key = 'next_id'", "next_id"},
-        {"PRAGMA foreign_keys = OFF; DELETE FROM utterances WHERE id = 2", "refers to another"},
+        {"DELETE FROM meta WHERE key = 'revision'", "revision or next_id is missing"},
+        {"UPDATE meta SET value = 99 WHERE key = 'log_since'", "log_since"},
+        {"DELETE FROM routes WHERE id = 1", "refers to a route that is not there"},
+        {"DELETE FROM utterances WHERE id = 2", "refers to an utterance"},
+        {"DELETE FROM models", "or a model that is not there"},
+        {"UPDATE routes SET name = 'greeting'", "a route is there twice"},
+        {"UPDATE utterances SET route = 1, text = 'hello'", "an utterance is there twice"},
+        {"UPDATE routes SET threshold = 7", "impossible threshold"},
+        {"INSERT INTO log VALUES (1, 1, 4, 1, 1)", "impossible one"},
+        {"INSERT INTO log VALUES (1, 2, 1, 1, 1), (2, 1, 1, 1, 1)", "out of order"},
     };
     for (size_t i = 0; i < SRI_COUNT(damages); i++) {
         make_table(self);
@@ -325,8 +340,8 @@ static void verify_finds_what_is_wrong(void **state) {
 static void a_vector_of_another_length_is_refused(void **state) {
     fixture *self = *state;
     make_table(self);
-    run_sql(self->path, "UPDATE vectors SET vector = x'0000803f' WHERE id = 1");
-    refuse(self, 0, SR_ERR_FORMAT, "4 bytes instead of 256");
+    run_sql(self->path, "UPDATE codes SET code = x'0000803f' WHERE id = 129");
+    refuse(self, 0, SR_ERR_FORMAT, "4 bytes instead of 68");
 }
 
 static int stop_at_once(void *user, uint64_t done, uint64_t total) {
@@ -406,7 +421,7 @@ static void a_database_of_the_first_schema_is_brought_up_to_date(void **state) {
     int encoded = atomic_load(&self->toy.encoded);
     sr_router *writer = toy_router(self->path, self->encoder, 0);
     assert_int_equal(atomic_load(&self->toy.encoded), encoded); /* its vectors are what they were */
-    assert_int_equal(schema_of(writer), 2);
+    assert_int_equal(schema_of(writer), 3);
     toy_assert_table(writer, first_table);
     assert_int_equal(sr_router_verify(writer, NULL), SR_OK);
     sr_receipt receipt;
@@ -417,11 +432,11 @@ static void a_database_of_the_first_schema_is_brought_up_to_date(void **state) {
     assert_int_equal(sr_oos_remove(writer, NULL, 0, NULL, NULL), SR_OK);
     /* The reader sees that, and what is new about the file. */
     toy_assert_table(reader, first_table);
-    assert_int_equal(schema_of(reader), 2);
+    assert_int_equal(schema_of(reader), 3);
     sr_router_close(&writer);
     sr_router_close(&reader);
     writer = toy_router(self->path, self->encoder, SR_OPEN_EXISTING);
-    assert_int_equal(schema_of(writer), 2);
+    assert_int_equal(schema_of(writer), 3);
     sr_router_close(&writer);
 }
 

@@ -1,0 +1,124 @@
+/*
+ * index_code.c - a row as the index computes with it: rotated by a fixed pseudo-random orthonormal transform, then int8
+ * with a scale of its own.
+ *
+ * The rotation spreads what a row says evenly over all coordinates, whatever the encoder does, so that one scale
+ * wastes nothing and signs alone say much (J. Gao, C. Long: RaBitQ, SIGMOD 2024). It is that of RaBitQ-Library (Gao et al.
+ * 2025) for any dimension without padding: in each round random signs, a fast Hadamard transform of the first or,
+ * in every second round, the last power of two that fits, and a step of Kac's walk, which turns coordinate i with i + half
+ * by 45 degrees. A dense random matrix was rejected: dimension^2 operations and as much memory.
+ *
+ * Codes lie in databases, so they are the same on every machine: each value has one order of additions and multiplications,
+ * no fused one, and signs come from a generator of our own. Changing anything here needs another version of the
+ * store's schema.
+ */
+#include "index/index_int.h"
+
+#include <math.h>
+#include <string.h>
+
+#define ROUNDS    4
+#define SQRT_HALF 0.70710678118654752f
+
+size_t sri_index_code_bytes(int dimension) { return sizeof(float) + (size_t)dimension; }
+
+/* splitmix64 (S. Vigna), by place: 64 random signs. */
+static uint64_t random_bits(uint64_t place) {
+    uint64_t z = (place + 1) * 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+static void flip_signs(float *x, size_t n, unsigned round) {
+    for (size_t i = 0; i < n; i += 64) {
+        uint64_t bits = random_bits((uint64_t)round << 32 | i / 64);
+        for (size_t j = 0; j < 64 && i + j < n; j++) {
+            uint32_t value;
+            memcpy(&value, &x[i + j], sizeof value);
+            value ^= (uint32_t)(bits >> j & 1) << 31;
+            memcpy(&x[i + j], &value, sizeof value);
+        }
+    }
+}
+
+/* n is a power of two. */
+static void hadamard(float *x, size_t n) {
+    for (size_t half = 1; half < n; half *= 2)
+        for (size_t i = 0; i < n; i += 2 * half)
+            for (size_t j = i; j < i + half; j++) {
+                float a = x[j], b = x[j + half];
+                x[j] = a + b;
+                x[j + half] = a - b;
+            }
+    float scale = 1.0f / sqrtf((float)n);
+    for (size_t i = 0; i < n; i++) x[i] *= scale;
+}
+
+static void turn_pairs(float *x, size_t n) {
+    size_t half = (n + 1) / 2;
+    for (size_t i = 0; i + half < n; i++) {
+        float a = x[i], b = x[i + half];
+        x[i] = (a + b) * SQRT_HALF;
+        x[i + half] = (a - b) * SQRT_HALF;
+    }
+}
+
+/* In place. */
+static void rotate(float *x, size_t n) {
+    size_t power = (size_t)1 << (63 - __builtin_clzll(n));
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        flip_signs(x, n, round);
+        hadamard(round % 2 == 0 ? x : x + n - power, power);
+        if (power < n) turn_pairs(x, n);
+    }
+}
+
+void sri_index_rotate(const float *vector, size_t dimension, float *rotated) {
+    memcpy(rotated, vector, dimension * sizeof *rotated);
+    rotate(rotated, dimension);
+}
+
+/* ---- Codes -------------------------------------------------------------------------------------- */
+
+static float round_off(const float *x, size_t n, int8_t *values) {
+    float most = 0;
+    for (size_t i = 0; i < n; i++) most = fmaxf(most, fabsf(x[i]));
+    float inverse = most > 0 ? 127.0f / most : 0.0f;
+    for (size_t i = 0; i < n; i++)
+        values[i] = (int8_t)(int32_t)rintf(fminf(fmaxf(x[i] * inverse, -127.0f), 127.0f));
+    return most / 127.0f;
+}
+
+__attribute__((noinline)) static float quantize_large(const float *vector, size_t n,
+                                                      int8_t *values) {
+    float rotated[65536];
+    sri_index_rotate(vector, n, rotated);
+    return round_off(rotated, n, values);
+}
+
+float sri_index_quantize(const float *vector, size_t dimension, int8_t *values) {
+    float rotated[1024];
+    if (dimension > SRI_COUNT(rotated)) return quantize_large(vector, dimension, values);
+    sri_index_rotate(vector, dimension, rotated);
+    return round_off(rotated, dimension, values);
+}
+
+void sri_index_encode(const float *vector, int dimension, uint8_t *code) {
+    float scale = sri_index_quantize(vector, (size_t)dimension, (int8_t *)code + sizeof scale);
+    memcpy(code, &scale, sizeof scale);
+}
+
+bool sri_index_code_valid(const uint8_t *code, int dimension) {
+    float scale;
+    memcpy(&scale, code, sizeof scale);
+    if (!(scale >= 0 && scale <= 1)) return false; /* NaN is neither */
+    const int8_t *values = (const int8_t *)code + sizeof scale;
+    double squares = 0;
+    for (int i = 0; i < dimension; i++) {
+        if (values[i] == -128) return false;
+        squares += (double)values[i] * values[i];
+    }
+    double length = squares * scale * scale;
+    return length > 0.9 && length < 1.1;
+}

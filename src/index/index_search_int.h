@@ -1,0 +1,102 @@
+/*
+ * index_search_int.h - what the files of the search share: a query made ready, and where the best so far is kept.
+ *
+ * Three scores of a row and a query: the estimate from signs, whose bound lets most rows be passed over; the dot product of
+ * the codes, by integers; and that of the fp32 rows. Every step keeps what could be among the best k routes within the
+ * error of the one before, so the last step decides alone.
+ */
+#ifndef SRI_INDEX_SEARCH_INT_H
+#define SRI_INDEX_SEARCH_INT_H
+
+#include "index/index_int.h"
+
+/* A query as the scans want it (index_query.c). */
+typedef struct sri_prepared {
+    const float *vector;
+    float *rotated; /* [dimension] */
+    int8_t *
+        halves; /* [2, dimension]: in steps, 128 * the first + the second; steps from -16319 to 16319 */
+    float step;
+    float length;
+    float noise;                    /* of a code's dot product, in its row's scale */
+    float slack;                    /* the error of everything else */
+    uint8_t *tables;                /* for sri_sum_bits_fn */
+    float table_step, table_offset; /* signs . rotated = table_step * sum + table_offset, */
+    float table_noise;              /* with an error whose deviation this is */
+} sri_prepared;
+
+/* The bytes of tables, halves and rotated query of one query. */
+size_t sri_prepared_bytes(size_t dimension);
+void sri_prepare(const float *vector, size_t dimension, void *memory, sri_prepared *prepared);
+
+/* The dot product of a code and the query, from those of its two halves. */
+static inline float sri_code_score(const sri_prepared *p, float scale, int32_t first,
+                                   int32_t second) {
+    return (float)(128.0 * first + second) * (p->step * scale);
+}
+
+/* A row that may be among the best: its score lies between the bounds. */
+typedef struct sri_candidate {
+    float lower, upper;
+    uint32_t route, slot;
+} sri_candidate;
+
+/* What the last step sorts. */
+typedef struct sri_scored {
+    float score;
+    uint32_t route, slot;
+    uint64_t utterance, order;
+    void *owner;
+} sri_scored;
+
+#define SRI_BOARD_MOST 128 /* routes asked for in a search that passes rows over */
+
+/* The best k routes so far of one query, among the rows that one thread looks at. */
+typedef struct sri_scan {
+    const sri_prepared *prepared;
+    float least; /* no row below it matters: the lowest of k routes' best lower bounds */
+    size_t k, count;
+    uint32_t routes[SRI_BOARD_MOST];
+    float lowers[SRI_BOARD_MOST];
+    sri_candidate *candidates;
+    size_t candidate_count, candidate_capacity;
+    bool short_memory;
+} sri_scan;
+
+/* Room for what is computed for one chunk. */
+typedef struct sri_chunk_room {
+    int32_t dots[2 * SRI_CHUNK_ROWS];
+    float bounds[SRI_CHUNK_ROWS];
+    uint32_t rows[SRI_CHUNK_ROWS];
+    uint16_t sums[SRI_CHUNK_ROWS];
+} sri_chunk_room;
+
+/* How many threads' parts one query has at most. */
+#define SRI_SEARCH_PARTS 16
+
+struct sri_index_work {
+    size_t dimension;
+    char *prepared_bytes; /* for SRI_INDEX_QUERY_BLOCK queries */
+    sri_prepared prepared[SRI_INDEX_QUERY_BLOCK];
+    sri_scan scans[SRI_INDEX_QUERY_BLOCK]; /* by query, or by part of one query */
+    sri_chunk_room *rooms[SRI_SEARCH_PARTS];
+    float *wide; /* scores by slot, then twice bounds by route */
+    size_t wide_capacity;
+    sri_scored *scored;
+    size_t scored_capacity;
+    float *fetched; /* [SRI_INDEX_FETCH, dimension] */
+};
+
+/* Adds a row that may be among the best to the candidates. */
+void sri_scan_keep(sri_scan *scan, sri_candidate candidate);
+
+/* The last step: the best `k` routes of the candidates by exact scores. False when memory is short. */
+SR_MUST_CHECK bool sri_rank(const sri_index *index, const sri_index_query *query,
+                            const sri_prepared *prepared, const sri_candidate *candidates, size_t n,
+                            struct sri_index_work *work, sri_hit *hits, size_t *count);
+
+/* Memory for `queries` queries and `parts` threads; NULL when it is short. */
+struct sri_index_work *sri_search_room(const sri_index *index, sri_index_scratch *scratch,
+                                       size_t parts);
+
+#endif
