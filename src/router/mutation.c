@@ -132,7 +132,8 @@ static sr_status reserve(sr_router *router, const mutation_plan *plan, fit_masks
     bool touched = false;
     sr_status code = sri_view_reserve(router, error);
     if (code == SR_OK)
-        code = sri_table_reserve(router->table, plan->draft_count, plan->add_count, error);
+        code = sri_table_reserve(router->table, plan->draft_count, plan->add_count, plan->add_count,
+                                 error);
     for (size_t i = 0; i < plan->draft_count && !touched; i++)
         touched = touches_masks(router, plan->drafts[i]);
     if (code == SR_OK && touched && !sri_fitted_copy_masks(&router->fit, masks))

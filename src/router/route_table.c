@@ -144,7 +144,8 @@ const utterance *sri_table_find_vector(const route_table *table, sr_str text) {
 
 /* ---- Room ----------------------------------------------------------------------------------------------------- */
 
-sr_status sri_table_reserve(route_table *table, size_t routes, size_t utterances, sr_error *error) {
+sr_status sri_table_reserve(route_table *table, size_t routes, size_t utterances, size_t vectors,
+                            sr_error *error) {
     size_t limit = table->number_limit + routes;
     void *freed = table->free_numbers;
     bool enough = sri_steady_reserve(&table->places, limit) &&
@@ -155,7 +156,7 @@ sr_status sri_table_reserve(route_table *table, size_t routes, size_t utterances
     if (!enough) return sri_fail_memory(error);
     return table->index == NULL
                ? SR_OK
-               : sri_index_reserve(table->index, utterances, utterances, limit, error);
+               : sri_index_reserve(table->index, utterances, vectors, limit, error);
 }
 
 sr_status sri_table_add_index(route_table *table, int dimension, size_t exact_bytes,

@@ -159,9 +159,9 @@ utterance *sri_table_find_utterance(const route_table *table, const live_route *
 /* An utterance of that text with a vector, whatever its route; NULL when there is none. */
 const utterance *sri_table_find_vector(const route_table *table, sr_str text);
 
-/* Makes room, so that as many of the calls below cannot fail; each utterance may bring a vector. */
+/* Makes room, so that as many of the calls below cannot fail; `vectors` of the utterances come with more than a code. */
 SR_MUST_CHECK sr_status sri_table_reserve(route_table *table, size_t routes, size_t utterances,
-                                          sr_error *error);
+                                          size_t vectors, sr_error *error);
 /* Gives the table an index for vectors of `dimension` floats, of which `exact_bytes` may stay in memory. */
 SR_MUST_CHECK sr_status sri_table_add_index(route_table *table, int dimension, size_t exact_bytes,
                                             sr_error *error);

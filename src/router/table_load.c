@@ -26,7 +26,7 @@ static sr_status load_begin(void *user, const sri_store_state *state, sr_error *
     if (load->model != NULL)
         code = sri_table_add_index(table, load->model->dimension, load->exact_bytes, error);
     if (code == SR_OK)
-        code = sri_table_reserve(table, (size_t)state->routes, (size_t)state->utterances, error);
+        code = sri_table_reserve(table, (size_t)state->routes, (size_t)state->utterances, 0, error);
     if (code != SR_OK) return code;
     load->loaded_capacity = (size_t)state->utterances;
     load->loaded = sri_alloc_array(load->loaded_capacity, sizeof *load->loaded);
