@@ -132,10 +132,13 @@ static void open_scene(scene *self, int schema) {
             continue;
         load_apply(&self->table, &change);
     }
+    power_on(self->directory); /* nothing has to be synced but in the model of the disk */
     make_old(self, schema);
+    power_on(self->directory);
 }
 
 static void close_scene(scene *self) {
+    power_off();
     sr_encoder_close(&self->encoder);
     toy_remove_directory(self->directory);
 }
@@ -166,13 +169,14 @@ static bool cut_at(int schema, long n, uint64_t outcome) {
     scene self;
     sr_error error;
     open_scene(&self, schema);
-    power_on(self.directory);
     power_cut_after(n);
     sr_status code = open_once(&self, &error);
     bool was_cut = power_is_cut();
     if (!was_cut && code != SR_OK) fail_msg("cannot be opened: %s", error.message);
-    power_off();
-    if (was_cut) power_restore(self.directory, (uint64_t)n * 31 + outcome);
+    if (was_cut) {
+        power_restore(self.directory, (uint64_t)n * 31 + outcome);
+        power_on(self.directory);
+    }
     expect_whole(&self, "a power cut", n);
     close_scene(&self);
     return was_cut;
@@ -182,14 +186,13 @@ static bool fail_at(int schema, long n, bool full, bool for_good) {
     scene self;
     sr_error error;
     open_scene(&self, schema);
-    power_on(self.directory);
     power_fail(POWER_ANY, n, full, for_good);
     sr_status code = open_once(&self, &error);
     bool failed = power_failed();
     if (code != SR_OK && !failed) fail_msg("cannot be opened: %s", error.message);
     if (code != SR_OK && code != SR_ERR_IO && code != SR_ERR_FULL)
         fail_msg("a failure at %ld: %s: %s", n, sr_status_name(code), error.message);
-    power_off();
+    power_fail(POWER_ANY, 0, false, false);
     expect_whole(&self, "a failure", n);
     close_scene(&self);
     return failed;
