@@ -172,6 +172,7 @@ static bool cut_at(int schema, long n, uint64_t outcome) {
     power_cut_after(n);
     sr_status code = open_once(&self, &error);
     bool was_cut = power_is_cut();
+    power_cut_after(0);
     if (!was_cut && code != SR_OK) fail_msg("cannot be opened: %s", error.message);
     if (was_cut) {
         power_restore(self.directory, (uint64_t)n * 31 + outcome);
