@@ -12,6 +12,7 @@
  * the writer for it).
  */
 #include "index/index_int.h"
+#include "index/near.h"
 
 #include <assert.h>
 #include <string.h>
@@ -42,8 +43,12 @@ sr_status sri_index_open(const sri_index_options *options, sri_index **handle, s
     index->directory.size = sizeof(_Atomic(sri_chunk *));
     index->orders.size = sizeof(uint64_t);
     index->victim = SRI_INDEX_NONE;
+    index->kind = options->kind;
     *handle = index;
-    return SR_OK;
+    if (options->kind == SRI_INDEX_EXACT) return SR_OK;
+    sr_status status = sri_near_open(index, error);
+    if (status != SR_OK) sri_index_close(handle);
+    return status;
 }
 
 static void free_spares(sri_index *index) {
@@ -60,6 +65,7 @@ static void free_spares(sri_index *index) {
 void sri_index_close(sri_index **handle) {
     sri_index *index = *handle;
     if (index == NULL) return;
+    sri_near_close(index);
     for (size_t i = 0; i < atomic_load(&index->limit); i++) free_chunk(sri_chunk_at(index, i));
     free_spares(index);
     sri_steady_free(&index->directory);
@@ -67,6 +73,10 @@ void sri_index_close(sri_index **handle) {
     sri_free(index->free_numbers);
     sri_free(index);
     *handle = NULL;
+}
+
+void sri_index_stop(sri_index *index) {
+    if (index != NULL) sri_near_stop(index);
 }
 
 /* ---- Chunks that go ----------------------------------------------------------------------------- */
@@ -124,6 +134,8 @@ static sri_chunk *make_chunk(sri_index *index) {
     made->leaving = false;
     atomic_init(&made->used, 0);
     atomic_init(&made->sealed, false);
+    atomic_init(&made->covered[0], 0);
+    atomic_init(&made->covered[1], 0);
     sri_bits_place(&made->bits, made->codes + SRI_CHUNK_ROWS * index->dimension, index->dimension);
     return made;
 }
@@ -246,7 +258,10 @@ static uint32_t append(sri_index *index, const sri_index_row *row) {
     atomic_store_explicit(&home->exact[place], keep ? keep_exact(index, row->vector) : NULL,
                           memory_order_relaxed);
     atomic_store_explicit(&home->used, place + 1, memory_order_release);
-    if (place + 1 == SRI_CHUNK_ROWS) sri_bits_seal(home, index->dimension);
+    if (place + 1 == SRI_CHUNK_ROWS) {
+        sri_bits_seal(home, index->dimension);
+        sri_near_chunk_is_full(index);
+    }
     home->live++;
     index->count++;
     if (index->promised > 0) index->promised--;
@@ -348,6 +363,7 @@ static bool move_row(sri_index *index, sri_chunk *home, size_t row, uint64_t bor
 void sri_index_compact(sri_index *index, size_t most, uint64_t born, sri_index_moved_fn *moved,
                        void *user) {
     take_out_passed(index);
+    sri_near_retire(index);
     while (most > 0) {
         if (index->victim == SRI_INDEX_NONE) {
             if (index->dead < SRI_CHUNK_ROWS || index->dead < index->count / (DEAD_SHARE - 1))
@@ -369,6 +385,8 @@ void sri_index_compact(sri_index *index, size_t most, uint64_t born, sri_index_m
 }
 
 /* ---- Figures ------------------------------------------------------------------------------------------- */
+
+size_t sri_index_near_rows(const sri_index *index) { return sri_near_rows(index); }
 
 size_t sri_index_count(const sri_index *index) { return index->count; }
 

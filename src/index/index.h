@@ -22,12 +22,21 @@ typedef struct sri_index sri_index;
 #define SRI_INDEX_NONE     UINT32_MAX
 #define SRI_INDEX_FOREVER  UINT64_MAX /* no version: where a row that lives has died */
 
+/* How rows are searched. The approximate ones miss a row now and then, and are for tables too large to be scanned:
+ * near.c says how they work, and that all else stays as it is. */
+typedef enum sri_index_kind {
+    SRI_INDEX_EXACT = 0,
+    SRI_INDEX_HNSW = 1, /* Faiss's graph; these two need -Dfaiss=enabled */
+    SRI_INDEX_IVF = 2   /* Faiss's inverted lists */
+} sri_index_kind;
+
 typedef struct sri_index_options {
     int dimension;    /* 1 to 65536 floats make a row */
     sri_epoch *epoch; /* borrowed; what readers may still see is freed through it */
     /* fp32 rows kept in memory, in bytes, beside those that the store does not have yet; others are fetched when wanted.
      * SIZE_MAX: all are kept. */
     size_t exact_bytes;
+    sri_index_kind kind; /* SR_ERR_UNSUPPORTED when it is not built in */
 } sri_index_options;
 
 SR_MUST_CHECK sr_status sri_index_open(const sri_index_options *options, sri_index **index,
@@ -35,6 +44,8 @@ SR_MUST_CHECK sr_status sri_index_open(const sri_index_options *options, sri_ind
 /* What the index has retired must have been released: call it after sri_epoch_close(), or from the release of something
  * that was retired after the last change of the index (what is retired is released in that order). */
 void sri_index_close(sri_index **index);
+/* Ends the thread that an approximate index has; to be called before sri_epoch_close(). */
+void sri_index_stop(sri_index *index);
 
 /* ---- Codes: a row as the index computes with it, and as the store keeps it ------------------------------------- */
 
@@ -92,6 +103,7 @@ void sri_index_compact(sri_index *index, size_t most, uint64_t born, sri_index_m
 size_t sri_index_count(const sri_index *index);      /* rows that live in the newest version */
 size_t sri_index_dead(const sri_index *index);       /* rows that do not, but take memory */
 size_t sri_index_bytes(const sri_index *index);      /* of memory, without fp32 rows */
+size_t sri_index_near_rows(const sri_index *index);  /* rows in the approximate index, if any */
 size_t sri_index_exact_held(const sri_index *index); /* bytes of fp32 rows in memory */
 
 /* ---- Readers ----------------------------------------------------------------------------------------------------- */

@@ -55,6 +55,8 @@ typedef struct sri_chunk {
     float scales[SRI_CHUNK_ROWS];
     uint8_t durable[SRI_CHUNK_ROWS]; /* the writer's */
 
+    _Atomic(uint64_t) covered[2]; /* by which approximate index (near.c); 0: none */
+
     /* Of a full chunk, where the dimension is worth it; written once, before `sealed` (release). */
     atomic_bool sealed;
     sri_bits bits;
@@ -66,6 +68,9 @@ struct sri_index {
     size_t dimension;
     sri_epoch *epoch;
     size_t exact_limit;
+    sri_index_kind kind;
+    _Atomic(struct sri_near *) near; /* NULL: every chunk is scanned */
+    struct sri_near_builder *builder;
 
     sri_steady directory; /* of _Atomic(sri_chunk *), by number; NULL: none */
     atomic_size_t limit;  /* every number is below this */

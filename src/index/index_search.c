@@ -16,6 +16,7 @@
  * kept, and the first chunks already tell nearly as much).
  */
 #include "index/index_search_int.h"
+#include "index/near.h"
 
 #include <math.h>
 #include <string.h>
@@ -71,6 +72,7 @@ typedef struct look {
     const sri_kernels *kernels;
     size_t dimension;
     uint64_t version;
+    const sri_near *near;
 } look;
 
 /* Scores the codes of `n` rows, those of `list` or the first ones. */
@@ -224,13 +226,27 @@ static bool search_in_parts(const look *at, const sri_index *index, const sri_in
     return merge(work->scans, parts);
 }
 
+/* Looks at what the approximate index suggests, instead of the chunks that it covers. */
+static void look_near(const look *at, const sri_index *index, struct sri_index_work *work,
+                      sri_scan *scan) {
+    uint32_t slots[SRI_NEAR_MOST];
+    size_t n = sri_near_find(at->near, scan->prepared->rotated, scan->k, slots);
+    for (size_t i = 0; i < n; i++) {
+        const sri_chunk *home = sri_chunk_at(index, slots[i] / SRI_CHUNK_ROWS);
+        uint32_t row = slots[i] % SRI_CHUNK_ROWS;
+        if (home != NULL && sri_near_covers(at->near, home))
+            weigh(at, home, &row, 1, work->rooms[0], scan);
+    }
+}
+
 static bool search_block(const look *at, const sri_index *index, const sri_index_query *query,
                          size_t n, struct sri_index_work *work, size_t limit) {
     for (size_t q = 0; q < n; q++) begin(&work->scans[q], &work->prepared[q], query->k);
+    for (size_t q = 0; q < n && at->near != NULL; q++) look_near(at, index, work, &work->scans[q]);
     for (size_t c = 0; c < limit; c++) {
         const sri_chunk *home = sri_chunk_at(index, c);
-        for (size_t q = 0; q < n && home != NULL; q++)
-            scan_chunk(at, home, work->rooms[0], &work->scans[q]);
+        if (home == NULL || sri_near_covers(at->near, home)) continue;
+        for (size_t q = 0; q < n; q++) scan_chunk(at, home, work->rooms[0], &work->scans[q]);
     }
     for (size_t q = 0; q < n; q++)
         if (work->scans[q].short_memory) return false;
@@ -340,9 +356,10 @@ static size_t parts_of(const sri_index_query *query, size_t limit) {
 
 static bool find_candidates(const sri_index *index, const sri_index_query *query, size_t n,
                             struct sri_index_work *work, size_t limit, size_t parts, bool narrow) {
-    look at = {sri_kernels_get(), index->dimension, query->version};
+    look at = {sri_kernels_get(), index->dimension, query->version,
+               narrow ? sri_near_of(index) : NULL};
     if (!narrow) return search_wide(&at, index, query, n, work, limit);
-    if (parts > 1) return search_in_parts(&at, index, query, work, limit, parts);
+    if (parts > 1 && at.near == NULL) return search_in_parts(&at, index, query, work, limit, parts);
     return search_block(&at, index, query, n, work, limit);
 }
 

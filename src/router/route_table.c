@@ -161,7 +161,8 @@ sr_status sri_table_reserve(route_table *table, size_t routes, size_t utterances
 
 sr_status sri_table_add_index(route_table *table, int dimension, size_t exact_bytes,
                               sr_error *error) {
-    sri_index_options options = {dimension, table->epoch, exact_bytes};
+    sri_index_options options = {
+        .dimension = dimension, .epoch = table->epoch, .exact_bytes = exact_bytes};
     sri_index *index = NULL;
     sr_status code = sri_index_open(&options, &index, error);
     if (code == SR_OK) code = sri_index_reserve(index, 0, 0, table->number_limit, error);

@@ -108,7 +108,7 @@ static table *open_table(int dimension, int kind, size_t exact_bytes) {
     t->rows = calloc(MOST_ROWS, sizeof *t->rows);
     t->source = (sri_index_source){t, fetch};
     assert_int_equal(sri_epoch_open(&t->epoch, NULL), SR_OK);
-    sri_index_options options = {dimension, t->epoch, exact_bytes};
+    sri_index_options options = {dimension, t->epoch, exact_bytes, SRI_INDEX_EXACT};
     assert_int_equal(sri_index_open(&options, &t->index, NULL), SR_OK);
     assert_int_equal(sri_index_reserve(t->index, 0, 0, ROUTES, NULL), SR_OK);
     for (uint32_t r = 0; r < ROUTES; r++) {
