@@ -14,6 +14,26 @@
 
 enum { DIMENSION = 24, ROWS = 17 * 1024 + 100, QUERIES = 100, MOST = ROWS + ROWS / 2 };
 
+typedef struct table {
+    sri_epoch *epoch;
+    sri_index *index;
+    sri_index_scratch scratch;
+    float *rows, *queries;
+    uint32_t *slots;
+    size_t count;
+} table;
+
+static sr_status try_open(table *t, sri_index_kind kind) {
+    sr_error error;
+    *t = (table){0};
+    assert_int_equal(sri_epoch_open(&t->epoch, &error), SR_OK);
+    sri_index_options options = {
+        .dimension = DIMENSION, .epoch = t->epoch, .exact_bytes = SIZE_MAX, .kind = kind};
+    return sri_index_open(&options, &t->index, &error);
+}
+
+#if SRI_FAISS
+
 static uint64_t random_state = 88172645463325252u;
 
 static float random_normal(void) {
@@ -35,26 +55,6 @@ static void make_vector(const float *centre, float *x) {
     }
     for (int i = 0; i < DIMENSION; i++) x[i] = (float)(x[i] / sqrt(squares));
 }
-
-typedef struct table {
-    sri_epoch *epoch;
-    sri_index *index;
-    sri_index_scratch scratch;
-    float *rows, *queries;
-    uint32_t *slots;
-    size_t count;
-} table;
-
-static sr_status try_open(table *t, sri_index_kind kind) {
-    sr_error error;
-    *t = (table){0};
-    assert_int_equal(sri_epoch_open(&t->epoch, &error), SR_OK);
-    sri_index_options options = {
-        .dimension = DIMENSION, .epoch = t->epoch, .exact_bytes = SIZE_MAX, .kind = kind};
-    return sri_index_open(&options, &t->index, &error);
-}
-
-#if SRI_FAISS
 
 static void add(table *t, const float *vector, uint64_t born) {
     sr_error error;
