@@ -309,6 +309,15 @@ typedef enum sr_durability {
  * router must not be closed by it. */
 typedef void sr_lost_fn(void *user, uint64_t mutations, const sr_error *error);
 
+/* How utterances are searched. The approximate kinds are for tables of many millions, which take too long to be
+ * scanned: they miss the best utterance now and then; changes count at once as ever. They are part of builds with
+ * -Dfaiss=enabled, and SR_ERR_UNSUPPORTED in others. */
+typedef enum sr_index_kind {
+    SR_INDEX_EXACT = 0,
+    SR_INDEX_HNSW = 1, /* a graph: faster, and slower to build */
+    SR_INDEX_IVF = 2   /* inverted lists */
+} sr_index_kind;
+
 typedef struct sr_options {
     size_t size;
     /* A file, created by the first change when missing; NULL or ":memory:": nothing is kept. */
@@ -329,6 +338,7 @@ typedef struct sr_options {
     sr_durability durability; /* of changes that do not name another; DEFAULT: NORMAL */
     sr_lost_fn *lost;         /* told of deferred changes that could not be stored; may be NULL */
     void *lost_user;
+    sr_index_kind index;
 } sr_options;
 
 /* Opens a route table. Fails with SR_ERR_MODEL when utterances have no vectors of this model

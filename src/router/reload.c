@@ -116,15 +116,17 @@ static sr_status reencode(sr_router *router, const route_table *table, size_t mi
 }
 
 /* All fp32 rows stay in memory where the store keeps none. */
-static size_t exact_bytes(const sr_router *router) {
-    return router->store->keeps ? EXACT_BYTES : SIZE_MAX;
+static sri_index_options wanted_index(const sr_router *router) {
+    return (sri_index_options){.exact_bytes = router->store->keeps ? EXACT_BYTES : SIZE_MAX,
+                               .kind = (sri_index_kind)router->index_kind};
 }
 
 static sr_status load_new(sr_router *router, const sri_store_model *model, route_table **table,
                           size_t *missing, sr_error *error) {
     uint64_t version = router->table == NULL ? 1 : router->table->next_version;
-    return sri_table_load(router->store, model, exact_bytes(router), router->epoch, version, table,
-                          missing, error);
+    sri_index_options wanted = wanted_index(router);
+    return sri_table_load(router->store, model, &wanted, router->epoch, version, table, missing,
+                          error);
 }
 
 /* A new table with all vectors. The store is asked again after each encoding, since another process may
@@ -157,11 +159,12 @@ static sr_status load_complete(sr_router *router, route_table **table, sr_error 
 sr_status sri_router_load_table(sr_router *router, bool complete, sr_error *error) {
     route_table *table = NULL;
     size_t missing;
+    sri_index_options wanted = wanted_index(router);
     if (!router->store->keeps && router->table != NULL)
         return router->table->index != NULL
                    ? SR_OK
                    : sri_table_add_index(router->table, sr_encoder_dimension(router->encoder),
-                                         exact_bytes(router), error);
+                                         &wanted, error);
     sr_status code = complete ? load_complete(router, &table, error)
                               : load_new(router, NULL, &table, &missing, error);
     if (code == SR_OK) code = put_in_place(router, &table, error);

@@ -114,7 +114,9 @@ static void release_table(sri_retired *retired) {
 void sri_route_table_retire(route_table **handle) {
     route_table *table = *handle;
     *handle = NULL;
-    if (table != NULL) sri_epoch_retire(table->epoch, &table->retired, release_table);
+    if (table == NULL) return;
+    sri_index_stop(table->index);
+    sri_epoch_retire(table->epoch, &table->retired, release_table);
 }
 
 /* ---- Finding ------------------------------------------------------------------------------------------------ */
@@ -159,10 +161,11 @@ sr_status sri_table_reserve(route_table *table, size_t routes, size_t utterances
                : sri_index_reserve(table->index, utterances, vectors, limit, error);
 }
 
-sr_status sri_table_add_index(route_table *table, int dimension, size_t exact_bytes,
+sr_status sri_table_add_index(route_table *table, int dimension, const sri_index_options *wanted,
                               sr_error *error) {
-    sri_index_options options = {
-        .dimension = dimension, .epoch = table->epoch, .exact_bytes = exact_bytes};
+    sri_index_options options = *wanted;
+    options.dimension = dimension;
+    options.epoch = table->epoch;
     sri_index *index = NULL;
     sr_status code = sri_index_open(&options, &index, error);
     if (code == SR_OK) code = sri_index_reserve(index, 0, 0, table->number_limit, error);

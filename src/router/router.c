@@ -95,6 +95,9 @@ static sr_status check_options(const sr_options *options, sr_error *error) {
     if (options->durability < SR_DURABILITY_DEFAULT || options->durability > SR_DURABILITY_DEFERRED)
         return sri_fail(error, SR_ERR_INVALID, "durability", "there is no durability %d",
                         (int)options->durability);
+    if (options->index < SR_INDEX_EXACT || options->index > SR_INDEX_IVF)
+        return sri_fail(error, SR_ERR_INVALID, "index", "there is no index %d",
+                        (int)options->index);
     if ((options->flags & ~(unsigned)KNOWN_FLAGS) != 0)
         return sri_fail(error, SR_ERR_INVALID, "flags", "there are no open flags 0x%x",
                         options->flags & ~(unsigned)KNOWN_FLAGS);
@@ -117,6 +120,7 @@ static sr_status make_router(const sr_options *options, sr_router **handle, sr_e
     router->margin = options->margin;
     router->durability =
         options->durability == SR_DURABILITY_DEFAULT ? SR_DURABILITY_NORMAL : options->durability;
+    router->index_kind = options->index;
     router->lost = options->lost;
     router->lost_user = options->lost_user;
     router->progress = options->progress;
@@ -187,6 +191,7 @@ void sr_router_close(sr_router **handle) {
     sri_pool_close(&router->pool);
     sri_names_free(&router->names);
     /* What was retired goes first, as it may point to the table. */
+    if (router->table != NULL) sri_index_stop(router->table->index);
     if (router->epoch != NULL) sri_epoch_close(&router->epoch);
     sri_free(atomic_load(&router->view));
     sri_free(router->spare);

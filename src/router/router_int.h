@@ -97,6 +97,7 @@ struct sr_router {
     unsigned flags;
     double margin;
     sr_durability durability; /* of changes that name none */
+    sr_index_kind index_kind;
     sr_lost_fn *lost;
     void *lost_user;
     sr_progress_fn *progress;

@@ -162,9 +162,9 @@ const utterance *sri_table_find_vector(const route_table *table, sr_str text);
 /* Makes room, so that as many of the calls below cannot fail; `vectors` of the utterances come with more than a code. */
 SR_MUST_CHECK sr_status sri_table_reserve(route_table *table, size_t routes, size_t utterances,
                                           size_t vectors, sr_error *error);
-/* Gives the table an index for vectors of `dimension` floats, of which `exact_bytes` may stay in memory. */
-SR_MUST_CHECK sr_status sri_table_add_index(route_table *table, int dimension, size_t exact_bytes,
-                                            sr_error *error);
+/* Gives the table an index for vectors of `dimension` floats, otherwise as `wanted` says. */
+SR_MUST_CHECK sr_status sri_table_add_index(route_table *table, int dimension,
+                                            const sri_index_options *wanted, sr_error *error);
 /* Puts a new route, or a new version of one (`old`, which is retired), in its place. */
 void sri_table_put_route(route_table *table, live_route *route, live_route *old);
 /* From the next version on the route is not there; its utterances are to be unlinked by the caller. */
@@ -181,7 +181,8 @@ void sri_table_compact(route_table *table, size_t removed);
 /* Reads a table from the store, with an index when `model` is not NULL. `*missing` takes the number of
  * utterances that then have no vector (table_load.c). */
 SR_MUST_CHECK sr_status sri_table_load(sri_store *store, const sri_store_model *model,
-                                       size_t exact_bytes, sri_epoch *epoch, uint64_t version,
-                                       route_table **table, size_t *missing, sr_error *error);
+                                       const sri_index_options *wanted, sri_epoch *epoch,
+                                       uint64_t version, route_table **table, size_t *missing,
+                                       sr_error *error);
 
 #endif

@@ -10,7 +10,7 @@
 typedef struct loader {
     route_table *table;
     const sri_store_model *model; /* NULL: no vectors */
-    size_t exact_bytes;
+    const sri_index_options *wanted;
     utterance **loaded;  /* in ascending order of ids */
     live_route **owners; /* of each, its route */
     size_t loaded_count, loaded_capacity;
@@ -24,7 +24,7 @@ static sr_status load_begin(void *user, const sri_store_state *state, sr_error *
     table->state = *state;
     sr_status code = SR_OK;
     if (load->model != NULL)
-        code = sri_table_add_index(table, load->model->dimension, load->exact_bytes, error);
+        code = sri_table_add_index(table, load->model->dimension, load->wanted, error);
     if (code == SR_OK)
         code = sri_table_reserve(table, (size_t)state->routes, (size_t)state->utterances, 0, error);
     if (code != SR_OK) return code;
@@ -141,11 +141,10 @@ static void free_loaded(loader *load) {
     for (size_t i = 0; i < load->loaded_count; i++) sri_free(load->loaded[i]);
 }
 
-sr_status sri_table_load(sri_store *store, const sri_store_model *model, size_t exact_bytes,
-                         sri_epoch *epoch, uint64_t version, route_table **handle, size_t *missing,
-                         sr_error *error) {
-    loader load = {
-        .table = sri_route_table_make(epoch, version), .model = model, .exact_bytes = exact_bytes};
+sr_status sri_table_load(sri_store *store, const sri_store_model *model,
+                         const sri_index_options *wanted, sri_epoch *epoch, uint64_t version,
+                         route_table **handle, size_t *missing, sr_error *error) {
+    loader load = {.table = sri_route_table_make(epoch, version), .model = model, .wanted = wanted};
     sri_store_sink sink = {&load, load_begin, load_route, load_utterance, load_code, NULL};
     *handle = NULL;
     if (load.table == NULL) return sri_fail_memory(error);

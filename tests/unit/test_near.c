@@ -11,6 +11,12 @@
 #include <time.h>
 
 #include "index/index.h"
+#include "synaptoroute.h"
+
+#if !SRI_FAISS
+#undef SRI_FAISS
+#define SRI_FAISS 0
+#endif
 
 enum { DIMENSION = 24, ROWS = 17 * 1024 + 100, QUERIES = 100, MOST = ROWS + ROWS / 2 };
 
@@ -30,6 +36,34 @@ static sr_status try_open(table *t, sri_index_kind kind) {
     sri_index_options options = {
         .dimension = DIMENSION, .epoch = t->epoch, .exact_bytes = SIZE_MAX, .kind = kind};
     return sri_index_open(&options, &t->index, &error);
+}
+
+static int encode_anything(void *user, const sr_str *texts, size_t n, float *out) {
+    (void)user;
+    for (size_t i = 0; i < n * DIMENSION; i++)
+        out[i] = (float)(texts[i / DIMENSION].data[0] % 7 + 1) + (float)(i % DIMENSION);
+    return 0;
+}
+
+/* The option of a router gets to its index. */
+static void a_router_is_told(void **state) {
+    (void)state;
+    sr_error error;
+    sr_encoder *encoder = NULL;
+    sr_router *router = NULL;
+    sr_encoder_options encoding = {.size = sizeof encoding,
+                                   .kind = SR_ENCODER_CALLBACK,
+                                   .encode = encode_anything,
+                                   .dimension = DIMENSION,
+                                   .identity = "near"};
+    assert_int_equal(sr_encoder_open(&encoding, &encoder, &error), SR_OK);
+    sr_options options = {.size = sizeof options, .encoder = encoder, .index = SR_INDEX_HNSW};
+    sr_status expected = SRI_FAISS ? SR_OK : SR_ERR_UNSUPPORTED;
+    assert_int_equal(sr_router_open(&options, &router, &error), expected);
+    sr_router_close(&router);
+    options.index = (sr_index_kind)3;
+    assert_int_equal(sr_router_open(&options, &router, &error), SR_ERR_INVALID);
+    sr_encoder_close(&encoder);
 }
 
 #if SRI_FAISS
@@ -220,10 +254,9 @@ static void is_built_again_beside_a_reader(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(graph_finds_nearly_all),
-        cmocka_unit_test(lists_find_nearly_all),
-        cmocka_unit_test(changes_count_at_once),
-        cmocka_unit_test(is_built_again_beside_a_reader),
+        cmocka_unit_test(graph_finds_nearly_all), cmocka_unit_test(lists_find_nearly_all),
+        cmocka_unit_test(changes_count_at_once),  cmocka_unit_test(is_built_again_beside_a_reader),
+        cmocka_unit_test(a_router_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
@@ -239,7 +272,8 @@ static void says_that_it_is_not_built_in(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(says_that_it_is_not_built_in)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(says_that_it_is_not_built_in),
+                                       cmocka_unit_test(a_router_is_told)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 
