@@ -109,7 +109,6 @@ ENGINES = {
     "faiss RaBitQ": Faiss("RaBitQ"),
     "faiss RaBitQ, refined": Faiss("RaBitQ", refine=100),
     "faiss RaBitQ FastScan, refined": Faiss("RaBitQfs", refine=100),
-    "faiss HNSW ef 64": Faiss("HNSW32", ef=64),
     "faiss HNSW ef 256": Faiss("HNSW32", ef=256),
     "usearch int8 HNSW": Usearch(64),
     "usearch int8 HNSW ef 512": Usearch(512),

@@ -39,7 +39,7 @@ INDEX = os.path.join(common.MEASURED, "bench", "speed", "table", "index_speed")
 SIZES = (1000, 10000, 50000, 250000, 1000000)
 MOST_REAL = MOST_OLD = 250000
 QUICK = ("faiss flat", "faiss RaBitQ", "faiss RaBitQ, refined", "faiss RaBitQ FastScan, refined")
-GRAPHS = ("faiss HNSW ef 64", "faiss HNSW ef 256", "usearch int8 HNSW", "usearch int8 HNSW ef 512")
+GRAPHS = ("faiss HNSW ef 256", "usearch int8 HNSW", "usearch int8 HNSW ef 512")
 # Ours, by how the index is searched; the last two are built with -Dfaiss=enabled.
 OURS = {"ours": "exact", "ours, graph by faiss": "hnsw", "ours, lists by faiss": "ivf"}
 

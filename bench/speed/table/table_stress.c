@@ -22,7 +22,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { PAIRS = 64, MOST_READERS = 64, DIMENSION_MOST = 4096 };
+enum { PAIRS = 64, PAIR_UTTERANCES = 2, MOST_READERS = 64 };
 
 typedef struct pair {
     atomic_uint_fast64_t operations; /* odd while a change runs */
@@ -34,7 +34,7 @@ typedef struct pair {
 typedef struct stress {
     sr_router *router;
     const table_rows *queries; /* rows 0 .. PAIRS - 1 lie at the pairs */
-    float *pair_vectors;       /* PAIRS x 2 x TABLE_PER_ROUTE x dimension */
+    float *pair_vectors;       /* PAIRS x 2 x PAIR_UTTERANCES x dimension */
     pair pairs[PAIRS];
     atomic_uint_fast64_t revision; /* of the last change that has returned */
     atomic_bool stop;
@@ -60,12 +60,12 @@ static uint64_t next_random(uint64_t *state) {
 static uint64_t put_pair(stress *this, size_t which, uint64_t generation) {
     static const char sides[2] = {'a', 'b'};
     size_t dimension = (size_t)this->queries->dimension;
-    char names[2][32], texts[2][TABLE_PER_ROUTE][64];
-    sr_str utterances[2][TABLE_PER_ROUTE];
+    char names[2][32], texts[2][PAIR_UTTERANCES][64];
+    sr_str utterances[2][PAIR_UTTERANCES];
     sr_route routes[2];
     for (size_t side = 0; side < 2; side++) {
         snprintf(names[side], sizeof names[side], "pair-%zu-%c", which, sides[side]);
-        for (size_t i = 0; i < TABLE_PER_ROUTE; i++) {
+        for (size_t i = 0; i < PAIR_UTTERANCES; i++) {
             snprintf(texts[side][i], sizeof texts[side][i], "pair %zu %llu %zu%c", which,
                      (unsigned long long)generation, i, sides[side]);
             utterances[side][i] = sr_str_of(texts[side][i]);
@@ -73,9 +73,9 @@ static uint64_t put_pair(stress *this, size_t which, uint64_t generation) {
         routes[side] = (sr_route){.size = sizeof(sr_route),
                                   .name = sr_str_of(names[side]),
                                   .utterances = utterances[side],
-                                  .utterance_count = TABLE_PER_ROUTE,
+                                  .utterance_count = PAIR_UTTERANCES,
                                   .vectors = this->pair_vectors +
-                                             (which * 2 + side) * TABLE_PER_ROUTE * dimension};
+                                             (which * 2 + side) * PAIR_UTTERANCES * dimension};
     }
     sr_error error;
     sr_receipt receipt = {0};
@@ -225,11 +225,11 @@ static void make_pairs(stress *this) {
     size_t dimension = (size_t)this->queries->dimension;
     uint64_t seed = 2463534242u;
     this->pair_vectors =
-        table_alloc((size_t)PAIRS * 2 * TABLE_PER_ROUTE * dimension, sizeof(float));
-    for (size_t r = 0; r < (size_t)PAIRS * 2 * TABLE_PER_ROUTE; r++) {
+        table_alloc((size_t)PAIRS * 2 * PAIR_UTTERANCES * dimension, sizeof(float));
+    for (size_t r = 0; r < (size_t)PAIRS * 2 * PAIR_UTTERANCES; r++) {
         float *row = this->pair_vectors + r * dimension;
-        float away = r / TABLE_PER_ROUTE % 2 ? 0.010f : 0.004f;
-        memcpy(row, table_row(this->queries, r / (2 * (size_t)TABLE_PER_ROUTE)),
+        float away = r / PAIR_UTTERANCES % 2 ? 0.010f : 0.004f;
+        memcpy(row, table_row(this->queries, r / (2 * (size_t)PAIR_UTTERANCES)),
                dimension * sizeof *row);
         for (size_t d = 0; d < dimension; d++)
             row[d] += away * ((float)(next_random(&seed) >> 40) / 16777216.0f - 0.5f);
@@ -290,8 +290,7 @@ int table_stress(int count, char **arguments) {
     size_t n = table_number(arguments[5]);
     static reader readers[MOST_READERS];
     static stress this;
-    if (queries.count < PAIRS || n < 1 || n > MOST_READERS || queries.dimension > DIMENSION_MOST)
-        return 2;
+    if (queries.count < PAIRS || n < 1 || n > MOST_READERS) return 2;
     sr_encoder *encoder = table_encoder(&queries);
     this.router = table_open(arguments[0], encoder, 1, SR_DURABILITY_DEFERRED);
     this.queries = &queries;
