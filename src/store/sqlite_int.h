@@ -14,6 +14,9 @@
 #define MODELS     64
 #define MODEL_BITS 6
 
+/* How long another process's writing is waited for. */
+#define BUSY_MILLISECONDS 5000
+
 /* Rows of `log` that are kept. */
 #define LOG_ROWS 65536
 

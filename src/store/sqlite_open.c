@@ -21,7 +21,6 @@
 
 #include "store/sqlite_int.h"
 
-#define BUSY_MILLISECONDS 5000
 /* A reader takes an empty file for one that is being made, for half a second. */
 #define EMPTY_LOOKS       50
 #define EMPTY_NANOSECONDS 10000000

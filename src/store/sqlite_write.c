@@ -19,6 +19,7 @@
 /* In frames of the log, a page each (8 KB). */
 #define LOG_WORTH_A_CHECKPOINT 1024
 #define LOG_LONG               4096
+#define PAUSE_MILLISECONDS     500
 
 /* ---- Rows ---------------------------------------------------------------------------------------------- */
 
@@ -323,13 +324,20 @@ static sr_status sync_log(sqlite_store *store, sr_error *error) {
                     store->path, sqlite3_errstr(result));
 }
 
-/* Copies what is left to copy when the log is long. What fails here is tried again, and nothing is lost by it. */
+/* Copies what is left to copy when the log is long. Where checkpoint() is at it, that is left to it, and looked at again
+ * after the next commit, until the log is far too long: then it is waited for, and readers are, for a moment. What
+ * fails here is tried again, and nothing is lost by it. */
 static void shorten_log(sqlite_store *store) {
     int frames = atomic_load(&store->log_frames);
     if (frames < store->checked_frames) store->checked_frames = 0;
     if (frames < LOG_LONG || frames - store->checked_frames < LOG_WORTH_A_CHECKPOINT) return;
+    int result = sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    if ((result & 0xFF) == SQLITE_BUSY && frames < 2 * LOG_LONG) return;
     store->checked_frames = frames;
-    sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    if ((result & 0xFF) != SQLITE_BUSY) return;
+    sqlite3_busy_timeout(store->db, PAUSE_MILLISECONDS);
+    sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_FULL, NULL, NULL);
+    sqlite3_busy_timeout(store->db, BUSY_MILLISECONDS);
 }
 
 sr_status sri_sqlite_commit(sri_store *base, bool synced, sr_error *error) {
