@@ -266,7 +266,7 @@ sr_status sri_sqlite_begin(sri_store *base, uint64_t *revision, uint64_t *fit, s
         store->group.open = true;
         code = sri_sqlite_revision(base, revision, fit, error);
     }
-    if (code != SR_OK && store->db != NULL) sri_sqlite_rollback(base);
+    if (code != SR_OK) sri_sqlite_rollback(base);
     return code;
 }
 
@@ -303,6 +303,7 @@ sr_status sri_sqlite_write(sri_store *base, const sri_commit *commit, sr_error *
 void sri_sqlite_rollback(sri_store *base) {
     sqlite_store *store = (sqlite_store *)base;
     bool made = store->group.made;
+    if (store->db == NULL) return;
     sri_sqlite_leave(store);
     store->group = (sqlite_group){0};
     if (made) sri_sqlite_unmake(store);

@@ -162,7 +162,7 @@ typedef struct sri_store_kind {
      * loss of power. On failure the group is rolled back; save when nothing but the syncing failed (SR_ERR_IO):
      * then others may have seen it already, and it stays. So after a failure the table is to be loaded. */
     SR_MUST_CHECK sr_status (*commit)(sri_store *store, bool synced, sr_error *error);
-    /* Ends the group as if it had never been; a file that it made is gone again. */
+    /* Ends the group as if it had never been; a file that it made is gone again. Nothing where none is open. */
     void (*rollback)(sri_store *store);
     /* Copies what waits in the write-ahead log into the database, when it is worth while; beside an open group, if need be.
      * For a thread that nobody waits for: what it does, commit() need not do. */
