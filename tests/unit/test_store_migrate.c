@@ -67,6 +67,115 @@ static int files_in(const char *path) {
     return count - 2;
 }
 
+/* ---- Schema 1 --------------------------------------------------------------------------------------------------- */
+
+/* As the first version of the program made it. */
+static const char first_schema[] =
+    "PRAGMA page_size = 8192; PRAGMA application_id = 1397895217; PRAGMA user_version = 1;"
+    "CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) STRICT, WITHOUT "
+    "ROWID;"
+    "CREATE TABLE routes (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
+    " threshold_kind INTEGER NOT NULL, threshold REAL NOT NULL,"
+    " description TEXT NOT NULL, metadata TEXT NOT NULL) STRICT;"
+    "CREATE TABLE utterances (id INTEGER PRIMARY KEY,"
+    " route INTEGER NOT NULL REFERENCES routes (id) ON DELETE CASCADE,"
+    " text TEXT NOT NULL, UNIQUE (route, text)) STRICT;"
+    "CREATE TABLE models (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE,"
+    " name TEXT NOT NULL, dimension INTEGER NOT NULL, updated INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE vectors (id INTEGER PRIMARY KEY,"
+    " utterance INTEGER NOT NULL REFERENCES utterances (id) ON DELETE CASCADE ON UPDATE CASCADE,"
+    " model INTEGER NOT NULL REFERENCES models (id), vector BLOB NOT NULL,"
+    " UNIQUE (utterance, model)) STRICT;"
+    "INSERT INTO meta VALUES ('revision', 7), ('next_id', 20);"
+    "INSERT INTO routes VALUES (3, 'greeting', 1, 0.25, 'd', '[1]'), (9, 'parting', 0, 0, '', '');"
+    "INSERT INTO utterances VALUES (4, 3, 'hello'), (5, 3, 'good morning'), (10, 9, 'good bye');"
+    "PRAGMA journal_mode = WAL;";
+
+static void bind_vector(const fixture *self, sqlite3 *db, int id, const char *text) {
+    static float vector[TOY_DIMENSION];
+    sqlite3_stmt *statement;
+    sr_str texts[1] = {sr_str_of(text)};
+    assert_int_equal(sr_encoder_encode(self->encoder, texts, 1, vector, NULL, NULL), SR_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "INSERT INTO vectors VALUES (NULL, ?1, 1, ?2)", -1,
+                                        &statement, NULL),
+                     SQLITE_OK);
+    sqlite3_bind_int(statement, 1, id);
+    sqlite3_bind_blob(statement, 2, vector, sizeof vector, SQLITE_STATIC);
+    assert_int_equal(sqlite3_step(statement), SQLITE_DONE);
+    sqlite3_finalize(statement);
+}
+
+static void make_first_schema(const fixture *self) {
+    sqlite3 *db;
+    char model[200];
+    run_sql(self->path, first_schema);
+    snprintf(model, sizeof model, "INSERT INTO models VALUES (1, '%s', 'toy', %d, 1)",
+             sr_encoder_fingerprint(self->encoder), TOY_DIMENSION);
+    run_sql(self->path, model);
+    assert_int_equal(sqlite3_open(self->path, &db), SQLITE_OK);
+    bind_vector(self, db, 4, "hello");
+    bind_vector(self, db, 5, "good morning");
+    bind_vector(self, db, 10, "good bye");
+    sqlite3_close(db);
+}
+
+static void refuse(const fixture *self, const char *says) {
+    sr_options options = {
+        .size = sizeof options, .database = self->path, .encoder = self->encoder, .threads = 1};
+    sr_router *router;
+    sr_error error;
+    assert_int_equal(sr_router_open(&options, &router, &error), SR_ERR_FORMAT);
+    if (strstr(error.message, says) == NULL) fail_msg("%s", error.message);
+}
+
+static int schema_of(sr_router *router) {
+    sr_info info = {.size = sizeof info};
+    assert_int_equal(sr_router_info(router, &info, NULL), SR_OK);
+    assert_int_equal(info.utterances, 3);
+    return info.schema;
+}
+
+static const char first_table[] = "greeting[1 0.25]:hello|good morning;parting:good bye;";
+
+static void a_database_of_the_first_schema_is_brought_up_to_date(void **state) {
+    fixture *self = *state;
+    make_first_schema(self);
+    /* A reader takes it as it is. */
+    sr_router *reader = toy_router(self->path, self->encoder, SR_OPEN_READ_ONLY);
+    assert_int_equal(schema_of(reader), 1);
+    toy_assert_table(reader, first_table);
+    assert_int_equal(sr_router_verify(reader, NULL), SR_OK);
+    int encoded = atomic_load(&self->toy.encoded);
+    sr_router *writer = toy_router(self->path, self->encoder, 0);
+    assert_int_equal(atomic_load(&self->toy.encoded), encoded); /* its vectors are what they were */
+    assert_int_equal(schema_of(writer), 3);
+    toy_assert_table(writer, first_table);
+    assert_int_equal(sr_router_verify(writer, NULL), SR_OK);
+    sr_receipt receipt;
+    assert_int_equal(sr_fit(writer, NULL, NULL, NULL), SR_OK);
+    sr_str text = sr_str_of("who wrote hamlet");
+    assert_int_equal(sr_oos_put(writer, &text, 1, &receipt, NULL), SR_OK);
+    assert_int_equal(receipt.revision, 8);
+    assert_int_equal(sr_oos_remove(writer, NULL, 0, NULL, NULL), SR_OK);
+    /* The reader sees that, and what is new about the file. */
+    toy_assert_table(reader, first_table);
+    assert_int_equal(schema_of(reader), 3);
+    sr_router_close(&writer);
+    sr_router_close(&reader);
+    writer = toy_router(self->path, self->encoder, SR_OPEN_EXISTING);
+    assert_int_equal(schema_of(writer), 3);
+    sr_router_close(&writer);
+}
+
+static void an_incomplete_schema_is_damage(void **state) {
+    fixture *self = *state;
+    make_first_schema(self);
+    run_sql(self->path, "PRAGMA user_version = 2"); /* without what makes it so */
+    refuse(self, "lacks 1 of its 6 tables");
+    run_sql(self->path, "PRAGMA user_version = 1; DROP TABLE vectors");
+    refuse(self, "lacks 1 of its 5 tables");
+}
+
 /* ---- Schema 2 --------------------------------------------------------------------------------------------------- */
 
 #define DIMENSION 8
@@ -457,6 +566,8 @@ static void rows_that_cannot_be_are_left_out(void **state) {
 int main(void) {
 #define WITH_FILES(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        WITH_FILES(a_database_of_the_first_schema_is_brought_up_to_date),
+        WITH_FILES(an_incomplete_schema_is_damage),
         WITH_FILES(a_database_of_the_second_schema_keeps_all_it_has),
         WITH_FILES(a_reader_of_an_old_schema_goes_on_when_it_is_migrated),
         WITH_FILES(what_cannot_be_migrated_stays_as_it_was),
