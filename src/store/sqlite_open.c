@@ -183,6 +183,11 @@ static sr_status read_head(const char *path, file_head *head, sr_error *error) {
     return code;
 }
 
+/* Makes the first access to the file. */
+static sr_status read_application(sqlite_store *store, int64_t *application, sr_error *error) {
+    return sri_sqlite_integer(store, "PRAGMA application_id", application, error);
+}
+
 /* What a database without application_id is, asked without the right to change it. One with a log cannot be opened without
  * leaving something beside it, unless as one that nobody writes to: if somebody does it may look damaged,
  * and is not ours anyway. */
@@ -191,14 +196,17 @@ static sr_status check_unsigned(const char *path, const file_head *head, file_ki
     bool logged = head->bytes[18] != 1, old = false;
     if (side_file_size(path, "-journal") > 0) return sri_sqlite_another_program(path, error);
     sqlite_store probe = {.path = (char *)(uintptr_t)path, .immutable = logged};
-    int64_t tables = 0;
+    int64_t tables = 0, application = 0;
     sr_status code = open_connection(&probe, SQLITE_OPEN_READONLY, error);
+    if (code == SR_OK) code = read_application(&probe, &application, error);
     if (code == SR_OK)
         code = sri_sqlite_integer(&probe, "SELECT count(*) FROM sqlite_master", &tables, error);
     if (code == SR_OK && tables > 0) code = sri_sqlite_is_old_package(&probe, &old, error);
     sri_sqlite_disconnect(&probe);
-    *kind = old ? FILE_OLD_PACKAGE : FILE_BLANK_DATABASE;
-    bool another = code == SR_OK ? !old && (tables > 0 || logged) : logged;
+    /* What was just taken over is ours in the log, and not yet in its head. */
+    bool ours = code == SR_OK && application == APPLICATION_ID;
+    *kind = ours ? FILE_OURS : old ? FILE_OLD_PACKAGE : FILE_BLANK_DATABASE;
+    bool another = code == SR_OK ? !ours && !old && (tables > 0 || logged) : logged;
     return another ? sri_sqlite_another_program(path, error) : code;
 }
 
@@ -298,11 +306,6 @@ static sr_status examine(const char *path, unsigned flags, file_kind *kind, sr_e
 }
 
 /* ---- An existing database ------------------------------------------------------------------------- */
-
-/* Makes the first access to the file. */
-static sr_status read_application(sqlite_store *store, int64_t *application, sr_error *error) {
-    return sri_sqlite_integer(store, "PRAGMA application_id", application, error);
-}
 
 /* SQLite opens a file that may be written in a directory that may not, and finds out at the first write that
  * it cannot make a log. So in such a directory writing is tried, with nothing to write. */
@@ -434,9 +437,11 @@ void sri_sqlite_unmake(sqlite_store *store) {
 static sr_status cannot_be_made(const sqlite_store *store, file_kind kind, sr_error *error) {
     if (kind == FILE_OLD_PACKAGE)
         return sri_fail(error, SR_ERR_READ_ONLY, store->path,
-                        "%s is a database of the old Python package; open it once for writing, as "
-                        "`fit` and `add` do, so that it is taken over",
-                        store->path);
+                        "%s is a database of the old Python package; %s, so that it is taken over",
+                        store->path,
+                        (store->flags & SRI_STORE_READ_ONLY) != 0
+                            ? "open it once for writing, as `fit` and `add` do"
+                            : "check its permissions and its directory's");
     return sri_fail(error, SR_ERR_READ_ONLY, store->path,
                     "%s holds no route table and cannot be written; name another file with --db",
                     store->path);
@@ -467,7 +472,9 @@ sr_status sri_sqlite_connect(sqlite_store *store, bool make, sr_error *error) {
     store->immutable = false;
     sr_status code = examine(store->path, store->flags, &kind, error);
     if (code != SR_OK || (kind == FILE_MISSING && !make)) return code;
-    if (kind == FILE_OLD_PACKAGE && (store->flags & SRI_STORE_READ_ONLY) != 0)
+    /* A log might tell that it is ours by now. */
+    if (kind == FILE_OLD_PACKAGE && (store->flags & SRI_STORE_READ_ONLY) != 0 &&
+        side_file_size(store->path, "-wal") == 0)
         return cannot_be_made(store, kind, error);
     code = open_or_make(store, kind, store->flags, error);
     if (code == SR_OK) {

@@ -490,6 +490,27 @@ static void a_log_that_the_old_package_left_is_read(void **state) {
     assert_int_equal(number_of(self->copy, "SELECT count(*) FROM utterances"), 5);
 }
 
+/* Killed right after it has taken the database over: the log has our tables, the head of the file not yet. */
+static void what_was_just_taken_over_is_ours(void **state) {
+    fixture *self = *state;
+    run_sql(self->path, old_package);
+    pid_t child = fork();
+    if (child == 0) {
+        sri_store *store;
+        if (sri_store_open_sqlite(self->path, 0, &store, NULL) != SR_OK) _exit(1);
+        kill(getpid(), SIGKILL);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_true(WIFSIGNALED(status));
+    static const unsigned flags[] = {SRI_STORE_READ_ONLY, 0};
+    for (size_t i = 0; i < SRI_COUNT(flags); i++) {
+        sri_store *store = open_store(self, flags[i]);
+        assert_loads(store, 0, adopted);
+        sri_store_close(&store);
+    }
+}
+
 static void assert_left_alone(const fixture *self, unsigned flags, sr_status expected,
                               const char *says, int files) {
     char before[65], after[65];
@@ -575,6 +596,7 @@ int main(void) {
         WITH_FILES(its_vectors_are_made_anew),
         WITH_FILES(a_copy_never_replaces_a_file),
         WITH_FILES(a_log_that_the_old_package_left_is_read),
+        WITH_FILES(what_was_just_taken_over_is_ours),
         WITH_FILES(it_is_not_taken_over_by_a_reader_or_without_a_copy),
         WITH_FILES(what_merely_looks_like_it_is_left_alone),
         WITH_FILES(rows_that_cannot_be_are_left_out),
