@@ -281,7 +281,8 @@ uint32_t sri_index_add(sri_index *index, const sri_index_row *row) {
     return append(index, row);
 }
 
-uint32_t sri_index_copy(sri_index *index, uint32_t slot, const sri_index_row *row) {
+/* A row like the one at `slot`, with the vector that is given. */
+static uint32_t copy_code(sri_index *index, uint32_t slot, const sri_index_row *row) {
     const sri_chunk *from = sri_chunk_at(index, slot / SRI_CHUNK_ROWS);
     size_t at = slot % SRI_CHUNK_ROWS;
     sri_chunk *home = open_tail(index);
@@ -289,10 +290,15 @@ uint32_t sri_index_copy(sri_index *index, uint32_t slot, const sri_index_row *ro
     home->scales[place] = from->scales[at];
     memcpy(home->codes + place * index->dimension, from->codes + at * index->dimension,
            index->dimension);
+    return append(index, row);
+}
+
+uint32_t sri_index_copy(sri_index *index, uint32_t slot, const sri_index_row *row) {
+    const sri_exact *held =
+        sri_exact_at(sri_chunk_at(index, slot / SRI_CHUNK_ROWS), slot % SRI_CHUNK_ROWS);
     sri_index_row copy = *row;
-    sri_exact *held = sri_exact_at(from, at);
     if (copy.vector == NULL && held != NULL) copy.vector = held->row;
-    return append(index, &copy);
+    return copy_code(index, slot, &copy);
 }
 
 void sri_index_remove(sri_index *index, uint32_t slot, uint64_t died) {
@@ -343,16 +349,18 @@ static bool room_to_move(sri_index *index, bool exact) {
 
 static bool move_row(sri_index *index, sri_chunk *home, size_t row, uint64_t born,
                      sri_index_moved_fn *moved, void *user) {
-    bool exact = sri_exact_at(home, row) != NULL;
-    if (!room_to_move(index, exact)) return false;
+    /* Looked at once: a reader may hang a row there at any moment, for which there would be no room. */
+    const sri_exact *held = sri_exact_at(home, row);
+    if (!room_to_move(index, held != NULL)) return false;
     size_t promised = index->promised, promised_exact = index->promised_exact;
     uint32_t slot = home->number * SRI_CHUNK_ROWS + (uint32_t)row;
-    sri_index_row again = {.route = home->routes[row],
+    sri_index_row again = {.vector = held == NULL ? NULL : held->row,
+                           .route = home->routes[row],
                            .utterance = home->utterances[row],
                            .owner = home->owners[row],
                            .born = born,
                            .durable = home->durable[row]};
-    uint32_t now = sri_index_copy(index, slot, &again);
+    uint32_t now = copy_code(index, slot, &again);
     index->promised = promised;
     index->promised_exact = promised_exact;
     sri_index_remove(index, slot, born);
