@@ -55,6 +55,17 @@ typedef struct sri_fit_table {
 size_t sri_fit_strangers(void);
 sr_str sri_fit_stranger(size_t i);
 
+/* Whether heads can be learned from a table of so many routes and utterances (without out-of-scope examples). Where
+ * they cannot, neighbours decide. */
+typedef enum sri_fit_reach {
+    SRI_FIT_LEARNS = 0,
+    SRI_FIT_TOO_SMALL = 1, /* what is held out would leave its route empty */
+    SRI_FIT_TOO_LARGE = 2  /* the fit would take minutes and gigabytes */
+} sri_fit_reach;
+
+sri_fit_reach sri_fit_reach_of(size_t routes, size_t utterances);
+const char *sri_fit_reach_text(sri_fit_reach reach); /* a phrase that says why, for people */
+
 /* What the fit found out about itself on held-out folds; shares from 0 to 1, NaN where there is nothing to
  * measure. */
 typedef struct sri_fit_findings {
@@ -66,6 +77,7 @@ typedef struct sri_fit_findings {
     double precision;      /* at that threshold */
     size_t utterances, oos, labelled;
     double seconds;
+    sri_fit_reach reach;
 } sri_fit_findings;
 
 /* Of a fit that measured nothing: no counts, no shares. */
@@ -74,8 +86,8 @@ extern const sri_fit_findings sri_fit_nothing;
 /* A route's name as a text: "card_arrival" and "cardArrival" become "card arrival". Appends to `out`. */
 SR_MUST_CHECK bool sri_fit_name_text(sr_str name, sri_buffer *out);
 
-/* Fits. `*fit` stays NULL, with SR_OK, when the table is too small to learn anything from: neighbours decide
- * then. The same table gives the same bits at any number of threads. SR_ERR_CANCELLED when `progress` says
+/* Fits. `*fit` stays NULL, with SR_OK, when findings->reach is not SRI_FIT_LEARNS: neighbours decide then, and nothing
+ * but the counts of `table` has been read. The same table gives the same bits at any number of threads. SR_ERR_CANCELLED when `progress` says
  * so. */
 SR_MUST_CHECK sr_status sri_fit_make(const sri_fit_table *table, sri_fit **fit,
                                      sri_fit_findings *findings, sr_error *error);

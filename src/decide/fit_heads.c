@@ -13,8 +13,11 @@ static const struct plan {
     double c, sparse_scale, tolerance;
 } plans[SRI_HEADS] = {[SRI_HEAD_VECTOR] = {33, 1, 1e-5}, [SRI_HEAD_FAST] = {20, 0.7, 3e-5}};
 
-/* Lexical features that one text alone has teach nothing that its other features do not. */
-#define MIN_TEXTS 2
+/* Lexical features that one text alone has teach nothing that its other features do not. The solver keeps sixteen
+ * vectors as long as the head: with so many numbers in its lexical part at most they take half a gigabyte. Tables of
+ * a few hundred routes lose no feature by it, and with 826 routes half of it was as good as all of it. */
+#define MIN_TEXTS   2
+#define MAX_LEXICAL ((size_t)1 << 23)
 
 /* A sample's weight, when its route has 1 / `rarity` of the mean utterances a route. To the power of 0 large routes
  * swallow small ones, worse than the nearest neighbour would; to that of 1 it is forgotten that large ones are
@@ -36,7 +39,8 @@ static sri_softmax_data data_of(const sri_samples *s, int head) {
     }
     data.width = s->fast_dimension;
     data.dense = s->fast_dimension == 0 ? NULL : s->fast_vectors;
-    data.sparse = (sri_sparse_rows){s->start, s->entries, s->ngrams.buckets, MIN_TEXTS};
+    data.sparse = (sri_sparse_rows){s->start, s->entries, s->ngrams.buckets, MIN_TEXTS,
+                                    SRI_MAX(MAX_LEXICAL / s->classes, (size_t)1)};
     return data;
 }
 

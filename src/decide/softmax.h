@@ -40,6 +40,8 @@ typedef struct sri_sparse_rows {
     const sri_weighted_row *entries; /* row: bucket, below `buckets`; may repeat within a text */
     size_t buckets;
     size_t min_texts; /* buckets that fewer texts have are left out of the fit; 0 and 1: none */
+    size_t
+        max_rows; /* and of the others those that the fewest have, until there are no more; 0: any number */
 } sri_sparse_rows;
 
 /* Samples to learn from; at least one of dense and sparse. Lent for sri_softmax_open() only. */

@@ -118,10 +118,23 @@ static void count_texts(const sri_softmax_data *data, uint32_t *count, uint32_t 
         }
 }
 
+static size_t rows_with(const sri_softmax_data *data, const uint32_t *count, size_t least) {
+    size_t rows = 0;
+    for (size_t b = 0; b < data->sparse.buckets; b++) rows += count[b] >= least;
+    return rows;
+}
+
+/* How many texts must have a bucket that takes part. */
+static size_t least_texts(const sri_softmax_data *data, const uint32_t *count) {
+    size_t least = SRI_MAX(data->sparse.min_texts, (size_t)1), most = data->sparse.max_rows;
+    while (most > 0 && rows_with(data, count, least) > most) least += 1 + least / 4;
+    return least;
+}
+
 /* Numbers the buckets that take part; in `count` their numbers from 1 replace the counts, 0: none. */
 static bool number_rows(sri_softmax *s, const sri_softmax_data *data, uint32_t *count) {
-    size_t least = SRI_MAX(data->sparse.min_texts, (size_t)1);
-    for (size_t b = 0; b < data->sparse.buckets; b++) s->rows += count[b] >= least;
+    size_t least = least_texts(data, count);
+    s->rows = rows_with(data, count, least);
     s->bucket = sri_alloc_array(s->rows, sizeof *s->bucket);
     if (s->bucket == NULL) return false;
     uint32_t row = 0;

@@ -621,9 +621,48 @@ static void too_small_tables_teach_nothing(void **state) {
         assert_null(make_fit(&b, 1, &findings));
         assert_int_equal(findings.utterances, shapes[s][0] * shapes[s][1]);
         assert_int_equal(findings.oos, 1);
+        assert_int_equal(findings.reach, SRI_FIT_TOO_SMALL);
         assert_true(isnan(findings.slow) && isnan(findings.auto_threshold));
         close_bench(&b);
     }
+}
+
+/* Neither minutes nor gigabytes for a table that is left to neighbours: nothing but its counts is looked at. */
+static void too_large_tables_are_left_to_neighbours(void **state) {
+    (void)state;
+    static const struct {
+        size_t routes, utterances;
+        sri_fit_reach reach;
+    } cases[] = {{150, 15000, SRI_FIT_LEARNS},
+                 {2000, 10000, SRI_FIT_LEARNS},
+                 {2000, 16777, SRI_FIT_LEARNS},
+                 {2000, 16778, SRI_FIT_TOO_LARGE},
+                 {2001, 10005, SRI_FIT_TOO_LARGE},
+                 {1, 100000, SRI_FIT_LEARNS},
+                 {1, 100001, SRI_FIT_TOO_LARGE},
+                 {50000, 250000, SRI_FIT_TOO_LARGE},
+                 {50000, 99999, SRI_FIT_TOO_SMALL},
+                 {0, 0, SRI_FIT_TOO_SMALL},
+                 {3, 6, SRI_FIT_LEARNS},
+                 {3, 5, SRI_FIT_TOO_SMALL},
+                 {SIZE_MAX, SIZE_MAX, SRI_FIT_TOO_SMALL}};
+    for (size_t i = 0; i < SRI_COUNT(cases); i++) {
+        sri_fit_reach reach = sri_fit_reach_of(cases[i].routes, cases[i].utterances);
+        assert_int_equal(reach, cases[i].reach);
+        assert_true(strlen(sri_fit_reach_text(reach)) > 10);
+    }
+    uint32_t *of = calloc(250000, sizeof *of);
+    sri_fit_table table = {.dimension = 384, .route_count = 50000};
+    table.utterances = (sri_fit_texts){.count = 250000, .routes = of};
+    sri_fit *fit;
+    sri_fit_findings findings;
+    sr_error error;
+    assert_int_equal(sri_fit_make(&table, &fit, &findings, &error), SR_OK);
+    assert_null(fit);
+    assert_int_equal(findings.reach, SRI_FIT_TOO_LARGE);
+    assert_int_equal(findings.utterances, 250000);
+    assert_true(isnan(findings.slow) && findings.oos == 0);
+    free(of);
 }
 
 static void one_route_tells_strangers_apart(void **state) {
@@ -952,6 +991,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(hostile_fingerprints_are_refused),
         cmocka_unit_test(hostile_contents_do_no_harm),
         cmocka_unit_test(too_small_tables_teach_nothing),
+        cmocka_unit_test(too_large_tables_are_left_to_neighbours),
         cmocka_unit_test(one_route_tells_strangers_apart),
         cmocka_unit_test(two_routes_of_three_are_enough),
         cmocka_unit_test(a_large_route_does_not_swallow_small_ones),

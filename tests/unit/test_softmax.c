@@ -70,7 +70,7 @@ static void free_problem(problem *p) {
 static sri_softmax_data data_of(const problem *p, bool dense, bool sparse) {
     sri_softmax_data data = {.n = p->n, .classes = p->classes};
     if (dense) data.width = p->width, data.dense = p->dense;
-    if (sparse) data.sparse = (sri_sparse_rows){p->start, p->entries, buckets_made, 0};
+    if (sparse) data.sparse = (sri_sparse_rows){p->start, p->entries, buckets_made, 0, 0};
     return data;
 }
 
@@ -221,7 +221,7 @@ static void sparse_features_are_features_too(void **state) {
             entries[i * TOY_WIDTH + (d + i) % TOY_WIDTH] =
                 (sri_weighted_row){(uint32_t)(90 - 7 * d), x[i * TOY_WIDTH + d]};
     }
-    sri_softmax_data data = {.n = TOY_N, .classes = 3, .sparse = {start, entries, 100, 0}};
+    sri_softmax_data data = {.n = TOY_N, .classes = 3, .sparse = {start, entries, 100, 0, 0}};
     sri_softmax_task task = {.targets = y, .c = 2, .bias_penalty = 1e-6, .tolerance = 1e-9};
     sri_softmax_head head = fit_head(&data, &task, NULL);
     assert_int_equal(head.width, 0);
@@ -447,12 +447,39 @@ static void rare_buckets_can_be_left_out(void **state) {
     size_t start[] = {0, 2, 4, 6};
     sri_weighted_row entries[] = {{5, 1}, {9, 1}, {5, 1}, {2, 0.5f}, {9, 1}, {9, 1}};
     uint32_t targets[] = {0, 1, 0};
-    sri_softmax_data data = {.n = 3, .classes = 2, .sparse = {start, entries, 16, 2}};
+    sri_softmax_data data = {.n = 3, .classes = 2, .sparse = {start, entries, 16, 2, 0}};
     sri_softmax_task task = {.targets = targets};
     sri_softmax_head head = fit_head(&data, &task, NULL);
     assert_int_equal(head.rows, 2); /* 2 is in one text; 9 is in two, though three times */
     assert_int_equal(head.bucket[0], 5);
     assert_int_equal(head.bucket[1], 9);
+    sri_softmax_head_free(&head);
+}
+
+/* Room for so many: those that the fewest texts have go first, and of equals all or none. */
+static void a_head_has_room_for_so_many_buckets(void **state) {
+    (void)state;
+    size_t start[] = {0, 3, 5, 7, 8};
+    sri_weighted_row entries[] = {{5, 1}, {9, 1}, {2, 1}, {5, 1}, {7, 1}, {5, 1}, {7, 1}, {5, 1}};
+    uint32_t targets[] = {0, 1, 0, 1};
+    static const size_t rooms[][2] = {{0, 4}, {4, 4}, {3, 2}, {2, 2}, {1, 1}};
+    sri_softmax_task task = {.targets = targets};
+    for (size_t i = 0; i < SRI_COUNT(rooms); i++) {
+        sri_softmax_data data = {
+            .n = 4, .classes = 2, .sparse = {start, entries, 16, 1, rooms[i][0]}};
+        sri_softmax_head head = fit_head(&data, &task, NULL);
+        assert_int_equal(head.rows, rooms[i][1]);
+        bool most = false; /* 5, which all texts have, stays the longest */
+        for (size_t r = 0; r < head.rows; r++) most = most || head.bucket[r] == 5;
+        assert_true(most);
+        sri_softmax_head_free(&head);
+    }
+    size_t pairs[] = {0, 2, 4, 5, 6};
+    sri_weighted_row alike[] = {{5, 1}, {9, 1}, {5, 1}, {9, 1}, {2, 1}, {3, 1}};
+    sri_softmax_data data = {.n = 4, .classes = 2, .sparse = {pairs, alike, 16, 2, 1}};
+    sri_softmax_head head = fit_head(&data, &task, NULL);
+    assert_int_equal(head.rows, 0); /* nothing but the bias is learned */
+    assert_true(isfinite(head.bias[0]) && isfinite(head.bias[1]));
     sri_softmax_head_free(&head);
 }
 
@@ -636,6 +663,7 @@ int main(void) {
         cmocka_unit_test(threads_and_levels_give_the_same_bits),
         cmocka_unit_test(odd_tables_are_fitted),
         cmocka_unit_test(rare_buckets_can_be_left_out),
+        cmocka_unit_test(a_head_has_room_for_so_many_buckets),
         cmocka_unit_test(wrong_arguments_are_refused),
         cmocka_unit_test(a_fit_can_be_stopped),
         cmocka_unit_test(short_memory_is_survived),
