@@ -127,13 +127,12 @@ static bool touches_masks(const sr_router *router, const route_draft *draft) {
            sri_fitted_relation(router->fit.fitted, draft->old).place != NO_PLACE;
 }
 
-static sr_status reserve(sr_router *router, const mutation_plan *plan, fit_masks **masks,
-                         sr_error *error) {
+sr_status sri_mutation_reserve(sr_router *router, const mutation_plan *plan, size_t vectors,
+                               fit_masks **masks, sr_error *error) {
     bool touched = false;
     sr_status code = sri_view_reserve(router, error);
     if (code == SR_OK)
-        code = sri_table_reserve(router->table, plan->draft_count, plan->add_count, plan->add_count,
-                                 error);
+        code = sri_table_reserve(router->table, plan->draft_count, plan->add_count, vectors, error);
     for (size_t i = 0; i < plan->draft_count && !touched; i++)
         touched = touches_masks(router, plan->drafts[i]);
     if (code == SR_OK && touched && !sri_fitted_copy_masks(&router->fit, masks))
@@ -155,9 +154,8 @@ static void note_models(sr_router *router, bool added, bool was_empty) {
     state->model_dimension = model.dimension;
 }
 
-/* Cannot fail. The versions before are still there, as the epoch has not advanced. */
-static void apply(sr_router *router, mutation_plan *plan, fit_masks *masks) {
-    bool was_empty = router->table->utterances == 0;
+/* The versions before are still there, as the epoch has not advanced. */
+void sri_mutation_apply(sr_router *router, mutation_plan *plan, fit_masks *masks, bool durable) {
     for (size_t i = 0; i < plan->draft_count; i++) {
         const route_draft *draft = plan->drafts[i];
         if (!draft->removed && draft->made == NULL) continue;
@@ -165,9 +163,7 @@ static void apply(sr_router *router, mutation_plan *plan, fit_masks *masks) {
         sri_fitted_note(&router->fit, draft->old, draft->made, masks);
     }
     if (masks != NULL) sri_fitted_replace_masks(router->epoch, &router->fit, masks);
-    sri_plan_apply(plan, false);
-    router->table->state.revision++;
-    note_models(router, plan->add_count > plan->moves, was_empty);
+    sri_plan_apply(plan, durable);
 }
 
 static void push(mutation_call *mutation, const mutation_plan *plan, group_record *record) {
@@ -205,14 +201,17 @@ static sr_status carry_out(mutation_call *mutation, mutation_plan *plan, outcome
     fit_masks *masks = NULL;
     bool changed = false, copy = mutation->durability == SR_DURABILITY_DEFERRED;
     size_t dimension = plan->add_count == 0 ? 0 : (size_t)sr_encoder_dimension(router->encoder);
-    sr_status code = reserve(router, plan, &masks, error);
+    sr_status code = sri_mutation_reserve(router, plan, plan->add_count, &masks, error);
     group_record *record = NULL;
     if (code == SR_OK) {
         record = sri_plan_record(plan, copy && router->store->keeps, dimension);
         code = record == NULL ? sri_fail_memory(error) : sri_group_begin(router, &changed, error);
     }
     if (code == SR_OK && !changed) {
-        apply(router, plan, masks);
+        bool was_empty = router->table->utterances == 0;
+        sri_mutation_apply(router, plan, masks, false);
+        router->table->state.revision++;
+        note_models(router, plan->add_count > plan->moves, was_empty);
         push(mutation, plan, record);
         *what = PUSHED;
         return SR_OK;

@@ -10,6 +10,7 @@
 /* What becomes of one route. Strings are borrowed from the table or from the caller. */
 typedef struct route_draft {
     sr_str name;
+    uint64_t id;      /* of a new route, where it is known; 0: to be given */
     live_route *old;  /* NULL: there is none yet */
     live_route *made; /* the version to be; NULL when the route is removed, or nothing changes */
     bool removed;
@@ -55,6 +56,12 @@ SR_MUST_CHECK sr_status sri_plan_remove_route(mutation_plan *plan, sr_str name, 
 SR_MUST_CHECK sr_status sri_plan_remove_utterances(mutation_plan *plan, sr_str name,
                                                    const sr_str *texts, size_t n, sr_error *error);
 
+/* For what another process has changed (news.c). The draft of a route, begun from what it has; NULL when memory is
+ * short. */
+route_draft *sri_plan_draft(mutation_plan *plan, sr_str name);
+/* Another utterance, with an id, at the end of a draft's list. */
+SR_MUST_CHECK bool sri_plan_add(mutation_plan *plan, route_draft *draft, uint64_t id, sr_str text);
+
 /* Gives ids, collects what is removed and moved, makes the versions to be. */
 SR_MUST_CHECK sr_status sri_plan_finish(mutation_plan *plan, sr_error *error);
 bool sri_plan_changes_something(const mutation_plan *plan);
@@ -64,5 +71,20 @@ group_record *sri_plan_record(const mutation_plan *plan, bool copy, size_t dimen
 /* Puts the plan into memory; cannot fail after a reservation. What it adds is in the store when `durable`. */
 void sri_plan_apply(mutation_plan *plan, bool durable);
 void sri_plan_free(mutation_plan *plan); /* leaves it empty */
+
+/* ---- In the router (mutation.c) ---------------------------------------------------------------------------------- */
+
+/* Makes room for a plan, `vectors` of whose additions bring one, and for the view after it; `*masks` takes a copy of the
+ * fit's, if the plan changes them. */
+SR_MUST_CHECK sr_status sri_mutation_reserve(sr_router *router, const mutation_plan *plan,
+                                             size_t vectors, fit_masks **masks, sr_error *error);
+/* Puts a plan into memory, where it is not yet shown. Cannot fail. */
+void sri_mutation_apply(sr_router *router, mutation_plan *plan, fit_masks *masks, bool durable);
+
+/* ---- What another process has changed (news.c) -------------------------------------------------------------------- */
+
+/* Brings the table to what is stored by the changes alone. `*whole`: that cannot be done, and the table is as it was; it
+ * is to be loaded. The caller holds `writer`, and no group is open. */
+SR_MUST_CHECK sr_status sri_news_apply(sr_router *router, bool *whole, sr_error *error);
 
 #endif

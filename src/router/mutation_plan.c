@@ -85,6 +85,10 @@ static route_draft *draft_for(mutation_plan *plan, sr_str name, bool replace) {
     return found->replaced || begin_with_old(found) ? found : NULL;
 }
 
+route_draft *sri_plan_draft(mutation_plan *plan, sr_str name) {
+    return draft_for(plan, name, false);
+}
+
 /* ---- Putting ------------------------------------------------------------------------------------------------- */
 
 /* A new utterance, not yet in a list; NULL when memory is short. */
@@ -103,6 +107,12 @@ static bool add_new(mutation_plan *plan, route_draft *draft, sr_str text, const 
     planned_add as = {.owner = draft, .vector = vector};
     utterance *made = plan_add(plan, &as, text);
     return made != NULL && list_append(draft, made);
+}
+
+bool sri_plan_add(mutation_plan *plan, route_draft *draft, uint64_t id, sr_str text) {
+    if (!add_new(plan, draft, text, NULL)) return false;
+    plan->adds[plan->add_count - 1].utterance->id = id;
+    return true;
 }
 
 static bool put_text(mutation_plan *plan, route_draft *draft, sr_str text, const float *vector) {
@@ -229,7 +239,8 @@ static bool give_ids(mutation_plan *plan, route_draft *draft) {
             continue;
         }
         if (old && !move(plan, draft, each)) return false;
-        last = (*each)->id = plan->next_id++;
+        if ((*each)->id == 0) (*each)->id = plan->next_id++;
+        last = (*each)->id;
         draft->list_changed = true;
     }
     return true;
@@ -248,7 +259,7 @@ static bool make_version(mutation_plan *plan, route_draft *draft) {
     const live_route *old = draft->old;
     draft->fields_changed = old != NULL && !same_fields(draft);
     /* A new route has an id below those of its utterances. */
-    uint64_t id = old != NULL ? old->id : plan->next_id++;
+    uint64_t id = old != NULL ? old->id : draft->id != 0 ? draft->id : plan->next_id++;
     if (!give_ids(plan, draft)) return false;
     if (old != NULL && !draft->fields_changed && !draft->list_changed) return true;
     sri_store_route fields = {id, draft->name, draft->description, draft->metadata,

@@ -2,12 +2,13 @@
  * reload.c - the table and the store: loading, and seeing what another process has changed.
  *
  * Every call that reads or changes the table asks the store for its revision first, which costs some microseconds; a thread that watches
- * the file was rejected, as it would leave a time in which a removed route is returned. A whole new table is made aside and
- * put in the old one's place.
+ * the file was rejected, as it would leave a time in which a removed route is returned. What has changed is read from the store's log and
+ * applied (news.c); where that does not reach back far enough, a whole new table is made aside and put in the old one's
+ * place.
  */
 #include <string.h>
 
-#include "router/router_int.h"
+#include "router/mutation_int.h"
 
 /* Of vectors as they were given that may stay in memory: those of some 30,000 utterances of 384 floats. The others' are read
  * from the store when a search has come down to the last few. */
@@ -172,15 +173,21 @@ sr_status sri_router_load_table(sr_router *router, bool complete, sr_error *erro
     return code;
 }
 
+static sr_status catch_up(sr_router *router, bool ready, sr_error *error) {
+    bool whole = true;
+    sr_status code = sri_news_apply(router, &whole, error);
+    if (code != SR_OK || !whole) return code;
+    sri_log(SR_LOG_INFO, "%s was changed by another process; loading it again", router->database);
+    return sri_router_load_table(router, ready, error);
+}
+
 sr_status sri_router_refresh(sr_router *router, sr_error *error) {
     uint64_t revision = 0, fit = 0;
     bool ready = atomic_load(&router->ready);
     sr_status code = sri_group_mend(router, error);
     if (code == SR_OK) code = router->store->kind->revision(router->store, &revision, &fit, error);
     if (code == SR_OK && revision != router->table->state.revision) {
-        sri_log(SR_LOG_INFO, "%s was changed by another process; loading it again",
-                router->database);
-        code = sri_router_load_table(router, ready, error);
+        code = catch_up(router, ready, error);
         sri_refitter_wake(router);
     }
     if (code == SR_OK && fit != router->fit_serial)
