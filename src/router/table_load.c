@@ -145,7 +145,7 @@ sr_status sri_table_load(sri_store *store, const sri_store_model *model,
                          const sri_index_options *wanted, sri_epoch *epoch, uint64_t version,
                          route_table **handle, size_t *missing, sr_error *error) {
     loader load = {.table = sri_route_table_make(epoch, version), .model = model, .wanted = wanted};
-    sri_store_sink sink = {&load, load_begin, load_route, load_utterance, load_code, NULL};
+    sri_store_sink sink = {&load, load_begin, load_route, load_utterance, load_code};
     *handle = NULL;
     if (load.table == NULL) return sri_fail_memory(error);
     sr_status code = store->kind->load(store, model == NULL ? NULL : model->fingerprint,

@@ -88,10 +88,10 @@ typedef struct row_sink {
     route_fn *route;
     utterance_fn *utterance;
     code_fn *code;
-    sr_status (*vector)(void *user, uint64_t utterance, const float *vector, sr_error *error);
     int dimension;
-    float *floats;  /* a vector, aligned */
-    uint8_t *bytes; /* a code, where there are but vectors */
+    /* Where there are but vectors: one, aligned, and its code. */
+    float *floats;
+    uint8_t *bytes;
 } row_sink;
 
 static sr_status take_route(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error) {
@@ -146,14 +146,8 @@ static sr_status take_vector(sqlite_store *store, sqlite3_stmt *row, void *user,
     if (blob == NULL || bytes != expected)
         return wrong_bytes(store, "vector", utterance, bytes, expected, error);
     memcpy(sink->floats, blob, bytes);
-    sr_status code = SR_OK;
-    if (sink->bytes != NULL) {
-        sri_index_encode(sink->floats, sink->dimension, sink->bytes);
-        code = sink->code(sink->user, (uint64_t)utterance, sink->bytes, error);
-    }
-    if (code == SR_OK && sink->vector != NULL)
-        code = sink->vector(sink->user, (uint64_t)utterance, sink->floats, error);
-    return code;
+    sri_index_encode(sink->floats, sink->dimension, sink->bytes);
+    return sink->code(sink->user, (uint64_t)utterance, sink->bytes, error);
 }
 
 /* The id that a model has in the database; 0 when there are no vectors of it. */
@@ -172,35 +166,30 @@ static sr_status find_model(sqlite_store *store, const char *fingerprint, int64_
 
 /* ---- The whole --------------------------------------------------------------------------------------------- */
 
-static sr_status load_rows(sqlite_store *store, int64_t model, row_sink *sink, sr_error *error) {
-    bool old = atomic_load(&store->base.schema) < 3;
+/* Of a database of an older schema. */
+static sr_status make_codes(sqlite_store *store, int64_t model, row_sink *sink, sr_error *error) {
     sr_status code = SR_OK;
-    if (sink->code != NULL && !old)
-        code = sri_sqlite_each(store, "SELECT id >> 6, code FROM codes WHERE (id & 63) = ?1", NULL,
-                               model, take_code, sink, error);
-    if (code != SR_OK || (sink->vector == NULL && !old)) return code;
-    return sri_sqlite_each(store,
-                           old ? "SELECT utterance, vector FROM vectors WHERE model = ?1 ORDER BY"
-                                 " utterance"
-                               : "SELECT id >> 6, vector FROM vectors WHERE (id & 63) = ?1",
-                           NULL, model, take_vector, sink, error);
-}
-
-static sr_status load_vectors(sqlite_store *store, const char *fingerprint, row_sink *sink,
-                              sr_error *error) {
-    int64_t model = 0;
-    sr_status code = find_model(store, fingerprint, &model, error);
-    if (code != SR_OK || model == 0) return code;
     sink->floats = sri_alloc((size_t)sink->dimension * sizeof(float));
-    if (sink->floats == NULL) return sri_fail_memory(error);
-    if (sink->code != NULL && atomic_load(&store->base.schema) < 3) {
-        sink->bytes = sri_alloc(sri_index_code_bytes(sink->dimension));
-        if (sink->bytes == NULL) code = sri_fail_memory(error);
-    }
-    if (code == SR_OK) code = load_rows(store, model, sink, error);
+    sink->bytes = sri_alloc(sri_index_code_bytes(sink->dimension));
+    if (sink->floats == NULL || sink->bytes == NULL)
+        code = sri_fail_memory(error);
+    else
+        code = sri_sqlite_each(
+            store, "SELECT utterance, vector FROM vectors WHERE model = ?1 ORDER BY utterance",
+            NULL, model, take_vector, sink, error);
     sri_free(sink->floats);
     sri_free(sink->bytes);
     return code;
+}
+
+static sr_status load_codes(sqlite_store *store, const char *fingerprint, row_sink *sink,
+                            sr_error *error) {
+    int64_t model = 0;
+    sr_status code = find_model(store, fingerprint, &model, error);
+    if (code != SR_OK || model == 0) return code;
+    if (atomic_load(&store->base.schema) < 3) return make_codes(store, model, sink, error);
+    return sri_sqlite_each(store, "SELECT id >> 6, code FROM codes WHERE (id & 63) = ?1", NULL,
+                           model, take_code, sink, error);
 }
 
 static sr_status load_all(sqlite_store *store, const char *fingerprint, int dimension,
@@ -210,7 +199,6 @@ static sr_status load_all(sqlite_store *store, const char *fingerprint, int dime
                      .route = given->route,
                      .utterance = given->utterance,
                      .code = given->code,
-                     .vector = given->vector,
                      .dimension = dimension};
     sr_status code = read_state(store, true, &state, error);
     if (code == SR_OK) code = given->begin(given->user, &state, error);
@@ -222,8 +210,8 @@ static sr_status load_all(sqlite_store *store, const char *fingerprint, int dime
     if (code == SR_OK)
         code = sri_sqlite_each(store, "SELECT id, route, text FROM utterances ORDER BY id", NULL, 0,
                                take_utterance, &sink, error);
-    if (code == SR_OK && fingerprint != NULL && (given->code != NULL || given->vector != NULL))
-        code = load_vectors(store, fingerprint, &sink, error);
+    if (code == SR_OK && fingerprint != NULL && given->code != NULL)
+        code = load_codes(store, fingerprint, &sink, error);
     return code;
 }
 

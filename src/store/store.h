@@ -64,9 +64,6 @@ typedef struct sri_store_sink {
     /* sri_index_code_bytes(dimension) bytes that sri_index_code_valid() accepts. NULL: codes are not wanted. */
     SR_MUST_CHECK sr_status (*code)(void *user, uint64_t utterance, const uint8_t *code,
                                     sr_error *error);
-    /* The fp32 row. NULL: not wanted, which saves reading four times as much. */
-    SR_MUST_CHECK sr_status (*vector)(void *user, uint64_t utterance, const float *vector,
-                                      sr_error *error);
 } sri_store_sink;
 
 /* Receives what another process has changed, in an order in which it can be applied: utterances that are
@@ -109,9 +106,8 @@ typedef struct sri_change {
 } sri_change;
 
 typedef struct sri_commit {
-    uint64_t base_revision; /* that the changes were planned on; for sri_store_commit() alone */
-    uint64_t new_revision;  /* to be stored */
-    uint64_t next_id;       /* to be stored */
+    uint64_t new_revision;        /* to be stored */
+    uint64_t next_id;             /* to be stored */
     const sri_store_model *model; /* of the vectors; NULL when there are none */
     const sri_change *changes;
     size_t count;
@@ -138,8 +134,8 @@ static inline void sri_store_fit_free(sri_store_fit *fit) {
 typedef struct sri_store_reader sri_store_reader;
 
 typedef struct sri_store_kind {
-    /* Hands over the whole table as it is at one moment, or as it is within the group that is open; codes and vectors
-     * only when `fingerprint` is not NULL, and then those of that model. One of another length than
+    /* Hands over the whole table as it is at one moment, or as it is within the group that is open; codes only
+     * when `fingerprint` is not NULL, and then those of that model. One of another length than
      * `dimension` asks for is SR_ERR_FORMAT. */
     SR_MUST_CHECK sr_status (*load)(sri_store *store, const char *fingerprint, int dimension,
                                     const sri_store_sink *sink, sr_error *error);
@@ -218,25 +214,11 @@ void sri_store_reader_fetch(sri_store_reader *reader, const uint64_t *ids, size_
                             uint8_t *found);
 void sri_store_reader_close(sri_store_reader **reader); /* before its store */
 
-/* ---- Closing, and a commit by itself ---------------------------------------------------------------------- */
+/* ---- Closing ---------------------------------------------------------------------------------------------- */
 
 static inline void sri_store_close(sri_store **store) {
     if (*store != NULL) (*store)->kind->close(*store);
     *store = NULL;
-}
-
-/* A group of one commit. When the stored revision is not the base revision nothing is done, `*stale` is true
- * and the status SR_OK. */
-SR_MUST_CHECK static inline sr_status sri_store_commit(sri_store *store, const sri_commit *commit,
-                                                       bool *stale, sr_error *error) {
-    uint64_t revision, fit;
-    sr_status code = store->kind->begin(store, &revision, &fit, error);
-    *stale = code == SR_OK && revision != commit->base_revision;
-    if (code != SR_OK) return code;
-    if (!*stale) code = store->kind->write(store, commit, error);
-    if (code == SR_OK && !*stale) return store->kind->commit(store, false, error);
-    store->kind->rollback(store);
-    return code;
 }
 
 #endif

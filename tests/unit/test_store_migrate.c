@@ -295,7 +295,7 @@ static sr_status on_code(void *user, uint64_t utterance, const uint8_t *code, sr
 
 static void assert_loads(sri_store *store, int model, const char *expected) {
     reading got = {.model = model};
-    sri_store_sink sink = {&got, on_begin, on_route, on_utterance, on_code, NULL};
+    sri_store_sink sink = {&got, on_begin, on_route, on_utterance, on_code};
     sr_error error;
     const char *fingerprint = model == 0 ? NULL : model == 1 ? first_model : second_model;
     if (store->kind->load(store, fingerprint, DIMENSION, &sink, &error) != SR_OK)
