@@ -188,25 +188,67 @@ static sr_status read_application(sqlite_store *store, int64_t *application, sr_
     return sri_sqlite_integer(store, "PRAGMA application_id", application, error);
 }
 
-/* What a database without application_id is, asked without the right to change it. One with a log cannot be opened without
- * leaving something beside it, unless as one that nobody writes to: if somebody does it may look damaged,
- * and is not ours anyway. */
+/* Whether the first bytes of the file with this suffix can be read. Nobody locks such a file. */
+static bool read_side_file(const char *path, const char *suffix, uint8_t *bytes, size_t count) {
+    sri_buffer name = {0};
+    int file = -1;
+    if (sri_buffer_format(&name, "%s%s%c", path, suffix, '\0'))
+        file = open(name.data, O_RDONLY | O_CLOEXEC);
+    sri_buffer_free(&name);
+    if (file < 0) return false;
+    bool whole = pread(file, bytes, count, 0) == (ssize_t)count;
+    close(file);
+    return whole;
+}
+
+static bool has_log(const char *path) {
+    uint8_t magic[4];
+    return read_side_file(path, "-wal", magic, sizeof magic) &&
+           (big_endian(magic) & ~1u) == 0x377f0682;
+}
+
+/* Whether SQLite would put right a file that does not look like a database, as a loss of power can leave it: by a
+ * journal that says that it was empty before, or by a log. Its bytes mean nothing until then. */
+static bool can_be_put_right(const char *path) {
+    static const uint8_t journal_magic[8] = {0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7};
+    uint8_t bytes[20] = {0};
+    if (read_side_file(path, "-journal", bytes, sizeof bytes) &&
+        memcmp(bytes, journal_magic, sizeof journal_magic) == 0 && big_endian(bytes + 16) == 0)
+        return true;
+    return has_log(path);
+}
+
+/* Asks SQLite what a database is whose head does not say so, without the right to change it. One that
+ * is FILE_BLANK_DATABASE may have tables. */
+static sr_status probe(const char *path, bool immutable, file_kind *kind, int64_t *tables,
+                       sr_error *error) {
+    sqlite_store store = {.path = (char *)(uintptr_t)path, .immutable = immutable};
+    int64_t application = 0;
+    bool old = false;
+    *tables = 0;
+    sr_status code = open_connection(&store, SQLITE_OPEN_READONLY, error);
+    if (code == SR_OK) code = read_application(&store, &application, error);
+    if (code == SR_OK)
+        code = sri_sqlite_integer(&store, "SELECT count(*) FROM sqlite_master", tables, error);
+    if (code == SR_OK && *tables > 0) code = sri_sqlite_is_old_package(&store, &old, error);
+    sri_sqlite_disconnect(&store);
+    bool ours = application == APPLICATION_ID;
+    *kind = ours ? FILE_OURS : old ? FILE_OLD_PACKAGE : FILE_BLANK_DATABASE;
+    return code;
+}
+
+/* What a database without application_id is. One in WAL mode cannot be opened without leaving something
+ * beside it, unless as one that nobody writes to. But what waits in a log counts: of a database that
+ * was just taken over the head says nothing yet, and one whose log was being copied into it when its
+ * process was killed looks damaged without. */
 static sr_status check_unsigned(const char *path, const file_head *head, file_kind *kind,
                                 sr_error *error) {
-    bool logged = head->bytes[18] != 1, old = false;
+    bool logged = head->bytes[18] != 1;
+    int64_t tables;
     if (side_file_size(path, "-journal") > 0) return sri_sqlite_another_program(path, error);
-    sqlite_store probe = {.path = (char *)(uintptr_t)path, .immutable = logged};
-    int64_t tables = 0, application = 0;
-    sr_status code = open_connection(&probe, SQLITE_OPEN_READONLY, error);
-    if (code == SR_OK) code = read_application(&probe, &application, error);
-    if (code == SR_OK)
-        code = sri_sqlite_integer(&probe, "SELECT count(*) FROM sqlite_master", &tables, error);
-    if (code == SR_OK && tables > 0) code = sri_sqlite_is_old_package(&probe, &old, error);
-    sri_sqlite_disconnect(&probe);
-    /* What was just taken over is ours in the log, and not yet in its head. */
-    bool ours = code == SR_OK && application == APPLICATION_ID;
-    *kind = ours ? FILE_OURS : old ? FILE_OLD_PACKAGE : FILE_BLANK_DATABASE;
-    bool another = code == SR_OK ? !ours && !old && (tables > 0 || logged) : logged;
+    sr_status code = probe(path, logged && !has_log(path), kind, &tables, error);
+    bool blank = *kind == FILE_BLANK_DATABASE;
+    bool another = code == SR_OK ? blank && (tables > 0 || logged) : logged;
     return another ? sri_sqlite_another_program(path, error) : code;
 }
 
@@ -239,31 +281,6 @@ static sr_status check_head(const char *path, const file_head *head, file_kind *
             path, version, SRI_STORE_SCHEMA);
     *kind = FILE_OURS;
     return check_size(path, head, error);
-}
-
-/* Whether the first bytes of the file with this suffix can be read. Nobody locks such a file. */
-static bool read_side_file(const char *path, const char *suffix, uint8_t *bytes, size_t count) {
-    sri_buffer name = {0};
-    int file = -1;
-    if (sri_buffer_format(&name, "%s%s%c", path, suffix, '\0'))
-        file = open(name.data, O_RDONLY | O_CLOEXEC);
-    sri_buffer_free(&name);
-    if (file < 0) return false;
-    bool whole = pread(file, bytes, count, 0) == (ssize_t)count;
-    close(file);
-    return whole;
-}
-
-/* Whether SQLite would put right a file that does not look like a database, as a loss of power can leave it: by a
- * journal that says that it was empty before, or by a log. Its bytes mean nothing until then. */
-static bool can_be_put_right(const char *path) {
-    static const uint8_t journal_magic[8] = {0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7};
-    uint8_t bytes[20] = {0};
-    if (read_side_file(path, "-journal", bytes, sizeof bytes) &&
-        memcmp(bytes, journal_magic, sizeof journal_magic) == 0 && big_endian(bytes + 16) == 0)
-        return true;
-    return read_side_file(path, "-wal", bytes, sizeof bytes) &&
-           (big_endian(bytes) & ~1u) == 0x377f0682;
 }
 
 /* What a log held may have come into the file between two looks at it, so a fault must be seen twice. */
