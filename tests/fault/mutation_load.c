@@ -5,7 +5,7 @@
 
 #include "power_vfs.h"
 
-/* ---- Drawing ------------------------------------------------------------------------------------------------------- */
+/* ---- Drawing --------------------------------------------------------------------------------- */
 
 static uint64_t below(uint64_t *random, uint64_t n) { return power_random(random) % n; }
 
@@ -105,7 +105,7 @@ load_change load_draw(const load_table *table, bool fits, uint64_t *random) {
     return change;
 }
 
-/* ---- The model ------------------------------------------------------------------------------------------------------ */
+/* ---- The model ------------------------------------------------------------------------------- */
 
 static void put_list(load_list *list, const load_list *given, sr_put_mode mode) {
     if (mode == SR_PUT_REPLACE) list->count = 0;
@@ -177,7 +177,7 @@ void load_apply(load_table *table, const load_change *change) {
     if (!same_table(&before, table)) table->revision++;
 }
 
-/* ---- Texts ------------------------------------------------------------------------------------------------------------ */
+/* ---- Texts ----------------------------------------------------------------------------------- */
 
 static sr_str text_of(uint8_t number, load_text out) {
     snprintf(out, sizeof(load_text), "text %d of %d", number, number * 7919 % 1000);
@@ -200,7 +200,7 @@ void load_write_texts(const load_list *list, load_texts *out) {
         out->texts[i] = text_of(list->texts[i], out->bytes[i]);
 }
 
-/* ---- Running ---------------------------------------------------------------------------------------------------------- */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 typedef struct put_call {
     sr_route routes[LOAD_AT_ONCE];
@@ -297,7 +297,7 @@ sr_status load_open(const char *database, sr_encoder *encoder, sr_durability dur
     return sr_router_open(&options, router, error);
 }
 
-/* ---- Comparing -------------------------------------------------------------------------------------------------------- */
+/* ---- Comparing ------------------------------------------------------------------------------- */
 
 static bool same_text(sr_str a, sr_str b) {
     return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);

@@ -1,9 +1,11 @@
 /*
- * mutation_load.h - random changes of a route table, and a model that says what the table must be after each.
+ * mutation_load.h - random changes of a route table, and a model that says what the table must be
+ * after each.
  *
- * The model knows nothing of the library: routes are numbers, utterances are numbers, and a table is a struct that can be copied, so that a
- * test keeps one for each revision and finds out which of them a database holds. Changes are drawn from a seed
- * and the table as it is, so that a parent can follow what its killed child has done.
+ * The model knows nothing of the library: routes are numbers, utterances are numbers, and a table
+ * is a struct that can be copied, so that a test keeps one for each revision and finds out which of
+ * them a database holds. Changes are drawn from a seed and the table as it is, so that a parent can
+ * follow what its killed child has done.
  */
 #ifndef SR_TESTS_MUTATION_LOAD_H
 #define SR_TESTS_MUTATION_LOAD_H
@@ -58,17 +60,19 @@ load_change load_draw(const load_table *table, bool fits, uint64_t *random);
 /* Makes the change in the model; the revision grows when something has changed. */
 void load_apply(load_table *table, const load_change *change);
 
-/* Makes the change in a router. Routes are called `prefix` and a number. `encoder` makes the vectors that are given. */
+/* Makes the change in a router. Routes are called `prefix` and a number. `encoder` makes the
+ * vectors that are given. */
 sr_status load_run(sr_router *router, sr_encoder *encoder, const load_change *change, char prefix,
                    sr_receipt *receipt, sr_error *error);
 
-/* Whether the routes with this prefix are as the model says, their vectors those of their texts, and, unless
- * `others` may have changed the rest, revision and out-of-scope examples too. Writes what differs to `why`. */
+/* Whether the routes with this prefix are as the model says, their vectors those of their texts,
+ * and, unless `others` may have changed the rest, revision and out-of-scope examples too. Writes
+ * what differs to `why`. */
 bool load_compare(const load_table *expected, sr_router *router, sr_encoder *encoder, char prefix,
                   bool others, char why[256]);
 
-/* What a model's numbers mean: texts of a list, the name of a route, a description of up to 6,000 bytes, some of which
- * need pages of their own. Strings lie in `out`. */
+/* What a model's numbers mean: texts of a list, the name of a route, a description of up to 6,000
+ * bytes, some of which need pages of their own. Strings lie in `out`. */
 typedef char load_text[24];
 typedef struct load_texts {
     load_text bytes[LOAD_TEXTS];

@@ -1,10 +1,11 @@
 /*
- * power_vfs.c - see power_vfs.h. The real files always have what was written last, as the kernel's cache has; what is on
- * the disk exists only here, in memory: a `node` for each file with its bytes at the last sync and a list of the
- * changes since, and an `entry` for each name with the node that it means now and the one it means on disk.
+ * power_vfs.c - see power_vfs.h. The real files always have what was written last, as the kernel's
+ * cache has; what is on the disk exists only here, in memory: a `node` for each file with its bytes
+ * at the last sync and a list of the changes since, and an `entry` for each name with the node that
+ * it means now and the one it means on disk.
  *
- * One mutex guards all of it, and is held while a change is made to the real file too, so that the order of changes here is
- * the order there. Reads, locks and shared memory pass by it.
+ * One mutex guards all of it, and is held while a change is made to the real file too, so that the
+ * order of changes here is the order there. Reads, locks and shared memory pass by it.
  */
 #include "power_vfs.h"
 
@@ -79,7 +80,7 @@ uint64_t power_random(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
-/* ---- Bytes ------------------------------------------------------------------------------------------------------ */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 static void *must(void *memory) {
     if (memory == NULL) abort();
@@ -105,7 +106,7 @@ static void free_bytes(bytes *self) {
     *self = (bytes){0};
 }
 
-/* ---- Nodes and names -------------------------------------------------------------------------------------------- */
+/* ---- Nodes and names ------------------------------------------------------------------------- */
 
 static node *new_node(void) {
     node *self = must(calloc(1, sizeof *self));
@@ -155,7 +156,8 @@ static void sync_names(void) {
     for (size_t i = 0; i < power.entry_count; i++) power.entries[i].stored = power.entries[i].now;
 }
 
-/* The entry of a file below the watched directory, made when there is none; NULL for other files. */
+/* The entry of a file below the watched directory, made when there is none; NULL for other files.
+ * */
 static entry *find_entry(const char *path) {
     size_t len = strlen(power.directory);
     if (path == NULL || len == 0 || strncmp(path, power.directory, len) != 0 || path[len] != '/')
@@ -170,7 +172,7 @@ static entry *find_entry(const char *path) {
     return self;
 }
 
-/* ---- The cut and the failures ------------------------------------------------------------------------------------- */
+/* ---- The cut and the failures ---------------------------------------------------------------- */
 
 static void cut(void) {
     if (atomic_exchange(&power.cut, true)) return;
@@ -202,7 +204,7 @@ static bool must_fail(power_change kind) {
 
 static int error_of(int otherwise) { return power.fail_full ? SQLITE_FULL : otherwise; }
 
-/* ---- Files -------------------------------------------------------------------------------------------------------- */
+/* ---- Files ----------------------------------------------------------------------------------- */
 
 static sqlite3_file *real_of(sqlite3_file *file) { return ((power_file *)file)->real; }
 
@@ -338,7 +340,7 @@ static const sqlite3_io_methods methods = {
     .xShmUnmap = unmap_shared,
 };
 
-/* ---- The VFS -------------------------------------------------------------------------------------------------------- */
+/* ---- The VFS --------------------------------------------------------------------------------- */
 
 static bool exists(const char *path) { return access(path, F_OK) == 0; }
 
@@ -416,7 +418,7 @@ static void make_vfs(void) {
     power.vfs.xFullPathname = full_path;
 }
 
-/* ---- On and off ------------------------------------------------------------------------------------------------------ */
+/* ---- On and off ------------------------------------------------------------------------------ */
 
 static bool is_volatile(const char *name) {
     size_t len = strlen(name);
@@ -506,10 +508,10 @@ bool power_failed(void) { return atomic_load(&power.failed); }
 
 long power_count(power_change kind) { return atomic_load(&power.counts[kind]); }
 
-/* ---- What is found afterwards ----------------------------------------------------------------------------------------- */
+/* ---- What is found afterwards ---------------------------------------------------------------- */
 
-/* How much of what was not synced survives, in percent, the same for a whole outcome: a cut soon after a sync differs
- * from one long after. */
+/* How much of what was not synced survives, in percent, the same for a whole outcome: a cut soon
+ * after a sync differs from one long after. */
 typedef struct outcome {
     uint64_t random;
     unsigned kept, spoilt; /* of sectors: as written; as anything, or zeros */

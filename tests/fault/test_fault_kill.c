@@ -1,8 +1,8 @@
 /*
- * test_fault_kill.c - processes killed at random moments of a load of changes. A child changes the table and writes what it was told to a
- * pipe; the parent kills it, follows its load in a model, and compares with what the database then holds:
- * nothing half there, and nothing missing that was acknowledged as `normal` or `full`. Databases go through
- * many kills.
+ * test_fault_kill.c - processes killed at random moments of a load of changes. A child changes the
+ * table and writes what it was told to a pipe; the parent kills it, follows its load in a model,
+ * and compares with what the database then holds: nothing half there, and nothing missing that was
+ * acknowledged as `normal` or `full`. Databases go through many kills.
  *
  * `test_fault_kill kills N [SEED]` makes N kills of each sort instead of the tests.
  */
@@ -48,7 +48,7 @@ static int loaders_of(const scene *self) { return self->processes * self->thread
 
 static char prefix_of(int number) { return (char)('a' + number); }
 
-/* ---- The child -------------------------------------------------------------------------------------------------------- */
+/* ---- The child ------------------------------------------------------------------------------- */
 
 typedef struct worker {
     scene *scene;
@@ -115,7 +115,7 @@ static void run_child(scene *self, int process, int pipe) {
     pause();
 }
 
-/* ---- The parent ------------------------------------------------------------------------------------------------------- */
+/* ---- The parent ------------------------------------------------------------------------------ */
 
 /* Takes down the next word; false when nobody is left to say any. */
 static bool listen_to(scene *self, int pipe) {
@@ -139,8 +139,8 @@ static pid_t start_child(scene *self, int process, const int pipe[2]) {
     return child;
 }
 
-/* Kills a child some moments after it, or another one, has told of some changes, or while it begins. The next child goes on
- * meanwhile. */
+/* Kills a child some moments after it, or another one, has told of some changes, or while it
+ * begins. The next child goes on meanwhile. */
 static void kill_child(scene *self, pid_t child, int pipe) {
     int status;
     uint64_t words = power_random(&self->random) % 50;
@@ -164,8 +164,9 @@ static void run_and_kill(scene *self) {
     close(ends[0]);
 }
 
-/* Moves a loader's model to the state that the database holds: after the last change that must be there, or one of those
- * after it. What was tried last may be there without being acknowledged, and deferred changes may not. */
+/* Moves a loader's model to the state that the database holds: after the last change that must be
+ * there, or one of those after it. What was tried last may be there without being acknowledged, and
+ * deferred changes may not. */
 static void find_state(scene *self, int number, sr_router *router) {
     loader *of = &self->loaders[number];
     bool alone = loaders_of(self) == 1, found = false;
@@ -213,7 +214,8 @@ static void close_scene(scene *self) {
     toy_remove_directory(self->directory);
 }
 
-/* Kills one database's processes up to `times` times; false when something was wrong, which `why` then tells. */
+/* Kills one database's processes up to `times` times; false when something was wrong, which `why`
+ * then tells. */
 static bool kill_database(uint64_t seed, int processes, int threads, bool lies, int times,
                           char why[512]) {
     scene self;
@@ -271,10 +273,11 @@ static void a_child_that_lies_is_found_out(void **state) {
     assert_true(caught > 0);
 }
 
-/* ---- Several routers of one process ------------------------------------------------------------------------------------- */
+/* ---- Several routers of one process ---------------------------------------------------------- */
 
-/* POSIX takes a process's locks on a file when it closes any descriptor of it. If a second router did that to the first, another
- * process would think itself alone, and remove the log that the first goes on writing to. */
+/* POSIX takes a process's locks on a file when it closes any descriptor of it. If a second router
+ * did that to the first, another process would think itself alone, and remove the log that the
+ * first goes on writing to. */
 static void open_twice_and_change(scene *self, const char *program) {
     sr_router *one = toy_router(self->path, self->encoder, 0);
     if (toy_put(one, "first", "x", SR_PUT_REPLACE, NULL, NULL) != SR_OK) _exit(1);

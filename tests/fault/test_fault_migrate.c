@@ -1,6 +1,7 @@
 /*
- * test_fault_migrate.c - databases of older schemas that are brought up to date while the power is cut at each step, or each write
- * fails in turn. Opening one brings its table, whole, then or at the next try.
+ * test_fault_migrate.c - databases of older schemas that are brought up to date while the power is
+ * cut at each step, or each write fails in turn. Opening one brings its table, whole, then or at
+ * the next try.
  */
 #include "mutation_load.h"
 
@@ -18,7 +19,7 @@ typedef struct scene {
     load_table table;
 } scene;
 
-/* ---- A database as it used to be ------------------------------------------------------------------------------------- */
+/* ---- A database as it used to be ------------------------------------------------------------- */
 
 /* Schema 1, as version 0.1.0 made it. */
 static const char first_schema[] =
@@ -155,10 +156,10 @@ static void make_old(scene *self, int schema) {
     assert_int_equal(sqlite3_close(out.db), SQLITE_OK);
 }
 
-/* ---- One attempt ---------------------------------------------------------------------------------------------------------- */
+/* ---- One attempt ----------------------------------------------------------------------------- */
 
-/* What a database of the schema can hold: out-of-scope examples since 2; the old package knows no descriptions, and each of its routes has a
- * threshold. */
+/* What a database of the schema can hold: out-of-scope examples since 2; the old package knows no
+ * descriptions, and each of its routes has a threshold. */
 static void fit_to_schema(load_table *table, int schema) {
     if (schema < 2) table->oos.count = 0;
     for (int i = 0; i < LOAD_ROUTES && schema == OLD_PACKAGE; i++) {
@@ -251,7 +252,7 @@ static bool fail_at(int schema, long n, bool full, bool for_good) {
     return failed;
 }
 
-/* ---- All of them ----------------------------------------------------------------------------------------------------------- */
+/* ---- All of them ----------------------------------------------------------------------------- */
 
 static void old_databases_are_read(void **state) {
     (void)state;

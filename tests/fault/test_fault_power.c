@@ -1,11 +1,12 @@
 /*
- * test_fault_power.c - power cuts at random moments of a load of changes (see power_vfs.h). Whatever the disk then holds opens, verifies,
- * and is the table as it was after some change: one that comes no earlier than the last change acknowledged as
- * `full`. The next load goes on from the very files that the cut left, so that a database is cut again
- * and again, in the middle of being made, recovered, checkpointed and closed too.
+ * test_fault_power.c - power cuts at random moments of a load of changes (see power_vfs.h).
+ * Whatever the disk then holds opens, verifies, and is the table as it was after some change: one
+ * that comes no earlier than the last change acknowledged as `full`. The next load goes on from the
+ * very files that the cut left, so that a database is cut again and again, in the middle of being
+ * made, recovered, checkpointed and closed too.
  *
- * A test that finds nothing must be able to find something: the same loads on a disk whose syncs do nothing must lose what was
- * acknowledged, and SQLite without a journal must leave ruins.
+ * A test that finds nothing must be able to find something: the same loads on a disk whose syncs do
+ * nothing must lose what was acknowledged, and SQLite without a journal must leave ruins.
  *
  * `test_fault_power cuts N [SEED]` makes N cuts instead of the tests.
  */
@@ -18,7 +19,7 @@
 
 enum { CUTS_OF_ONE_DATABASE = 8, MOST_CHANGES = 80, CHANGES_UNTIL_CUT = 900 };
 
-/* ---- The disk and SQLite alone ------------------------------------------------------------------------------------- */
+/* ---- The disk and SQLite alone --------------------------------------------------------------- */
 
 static void run_sql(sqlite3 *db, const char *sql) { sqlite3_exec(db, sql, NULL, NULL, NULL); }
 
@@ -32,7 +33,8 @@ static int one_number(sqlite3 *db, const char *sql) {
     return number;
 }
 
-/* Pairs of rows of 3,000 bytes, each pair a transaction; returns how many were committed before the cut. */
+/* Pairs of rows of 3,000 bytes, each pair a transaction; returns how many were committed before the
+ * cut. */
 static int insert_pairs(const char *path, const char *pragmas) {
     sqlite3 *db = NULL;
     int pairs = 0;
@@ -52,9 +54,9 @@ static int insert_pairs(const char *path, const char *pragmas) {
     return pairs;
 }
 
+/* Runs in which the file was damaged or held half a pair, and in which a pair was missing. */
 typedef struct verdict {
-    int ruined,
-        lost; /* runs in which the file was damaged or held half a pair; in which a pair was missing */
+    int ruined, lost;
 } verdict;
 
 static void judge(const char *path, int pairs, verdict *out) {
@@ -101,7 +103,8 @@ static void the_disk_is_as_kind_as_sqlite_expects_and_no_kinder(void **state) {
                                "PRAGMA wal_autocheckpoint = 7",
                                false);
     assert_true(found.ruined == 0 && found.lost == 0);
-    /* FULL does not sync the directory when the journal is deleted: the last commit may be undone. */
+    /* FULL does not sync the directory when the journal is deleted: the last commit may be undone.
+     * */
     found = try_sqlite("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL", false);
     assert_true(found.ruined == 0 && found.lost > 0);
     found = try_sqlite("PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA", false);
@@ -116,7 +119,7 @@ static void the_disk_is_as_kind_as_sqlite_expects_and_no_kinder(void **state) {
     assert_true(found.lost > 10);
 }
 
-/* ---- One database, cut again and again -------------------------------------------------------------------------------- */
+/* ---- One database, cut again and again ------------------------------------------------------- */
 
 typedef struct scene {
     toy toy;
@@ -134,9 +137,10 @@ typedef struct scene {
 } scene;
 
 typedef struct tally {
-    long cuts, changes, lost, making,
-        whole; /* cuts that lost something acknowledged; before there was a database; not at all */
-    long full_kept; /* cuts after which a `full` change was the newest one there */
+    long cuts, changes;
+    long lost, whole; /* cuts that lost something acknowledged, and that did not */
+    long making;      /* cuts before there was a database */
+    long full_kept;   /* cuts after which a `full` change was the newest one there */
 } tally;
 
 static void note_cut(void *user) {
@@ -234,7 +238,8 @@ static void copy_directory(const char *from, const char *to) {
     closedir(directory);
 }
 
-/* Which table of the history the database holds, read by an ordinary router; -1 when something is wrong. */
+/* Which table of the history the database holds, read by an ordinary router; -1 when something is
+ * wrong. */
 static long find_table(scene *self, sr_router *router) {
     sr_error error;
     sr_info info = {.size = sizeof info};

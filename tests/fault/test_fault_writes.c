@@ -1,8 +1,9 @@
 /*
- * test_fault_writes.c - every write, sync, truncation, deletion and making of a file failing in turn, once or for good, with an error of input and
- * output or a full disk, for changes of all kinds and durabilities. A change that fails leaves the table in memory and the one on disk
- * as they were, and both equal; what was visible before it could be stored is taken back and told; and the next
- * change works.
+ * test_fault_writes.c - every write, sync, truncation, deletion and making of a file failing in
+ * turn, once or for good, with an error of input and output or a full disk, for changes of all
+ * kinds and durabilities. A change that fails leaves the table in memory and the one on disk as
+ * they were, and both equal; what was visible before it could be stored is taken back and told; and
+ * the next change works.
  *
  * `test_fault_writes changes N [SEED]` makes N changes of each sort instead of the tests.
  */
@@ -36,7 +37,8 @@ typedef struct scene {
     char what[200];    /* is being done, for messages */
 } scene;
 
-/* Tries with a failure that came about; that failed; of them deferred changes, and those stored but not synced. */
+/* Tries with a failure that came about; that failed; of them deferred changes, and those stored but
+ * not synced. */
 static long tries, refused, taken_back, unsynced;
 
 static void note_lost(void *user, uint64_t mutations, const sr_error *error) {
@@ -74,7 +76,7 @@ static void close_scene(scene *self) {
     toy_remove_directory(self->directory);
 }
 
-/* ---- Looking ----------------------------------------------------------------------------------------------------------- */
+/* ---- Looking --------------------------------------------------------------------------------- */
 
 static void expect_table(scene *self, sr_router *router, const char *where) {
     char why[256] = "";
@@ -100,7 +102,7 @@ static void expect_same_on_disk(scene *self) {
     sr_router_close(&other);
 }
 
-/* ---- Failing ----------------------------------------------------------------------------------------------------------- */
+/* ---- Failing --------------------------------------------------------------------------------- */
 
 static void describe(scene *self, const load_change *change, const failure *way, long n) {
     snprintf(self->what, sizeof self->what,
@@ -131,8 +133,8 @@ static void expect_status(scene *self, const failure *way, const sr_error *error
     if (!right) fail_msg("%s: %s: %s", self->what, sr_status_name(error->code), error->message);
 }
 
-/* The next changes work: a route that the model does not know comes and goes. The first receipt tells of deferred changes that were taken
- * back, as the callback has done. */
+/* The next changes work: a route that the model does not know comes and goes. The first receipt
+ * tells of deferred changes that were taken back, as the callback has done. */
 static void go_on(scene *self, const load_change *change, bool refusal) {
     sr_receipt first = {0}, second = {0};
     sr_error error = {0};
@@ -149,13 +151,15 @@ static void go_on(scene *self, const load_change *change, bool refusal) {
     expect_same_on_disk(self);
 }
 
-/* The one call that fails and leaves its change in place: it is stored, and what has failed is the sync. */
+/* The one call that fails and leaves its change in place: it is stored, and what has failed is the
+ * sync. */
 static bool was_stored(scene *self, const load_change *change, const load_table *after) {
     return change->durability == SR_DURABILITY_FULL && after->revision != self->table.revision &&
            info_of(self->router).revision == after->revision;
 }
 
-/* Tries a change with the n-th step of it failing. False when it is done, with or without a failure. */
+/* Tries a change with the n-th step of it failing. False when it is done, with or without a
+ * failure. */
 static bool fail_at(scene *self, const load_change *change, const failure *way, long n) {
     load_table after = self->table;
     sr_error error = {0};
@@ -209,9 +213,10 @@ static void memory_equals_disk_whatever_fails(void **state) {
     assert_true(refused > 300);
 }
 
-/* ---- The first change, and the end --------------------------------------------------------------------------------------- */
+/* ---- The first change, and the end ----------------------------------------------------------- */
 
-/* Making the database fails at each step in turn: there is none then, or an empty one, and the next try makes it. */
+/* Making the database fails at each step in turn: there is none then, or an empty one, and the next
+ * try makes it. */
 static void fail_making(const failure *way) {
     bool failed = true;
     for (long n = 1; failed; n++) {
@@ -240,7 +245,8 @@ static void a_database_that_cannot_be_made_is_made_later(void **state) {
     for (size_t i = 0; i < FAILURES; i++) fail_making(&failures[i]);
 }
 
-/* Closing writes what waits, and moves the log into the database; what fails then is told, and what was stored stays. */
+/* Closing writes what waits, and moves the log into the database; what fails then is told, and what
+ * was stored stays. */
 static void fail_closing(const failure *way) {
     bool failed = true;
     for (long n = 1; failed; n++) {
@@ -275,7 +281,7 @@ static void closing_stores_what_waits_or_tells_of_it(void **state) {
     for (size_t i = 0; i < FAILURES; i++) fail_closing(&failures[i]);
 }
 
-/* ---- Many deferred changes ----------------------------------------------------------------------------------------------- */
+/* ---- Many deferred changes ------------------------------------------------------------------- */
 
 static sr_status put_deferred(scene *self, int number, sr_receipt *receipt) {
     char name[16];
@@ -287,7 +293,8 @@ static sr_status put_deferred(scene *self, int number, sr_receipt *receipt) {
     return sr_routes_put(self->router, &route, 1, &options, receipt, NULL);
 }
 
-/* Of all changes that were acknowledged, those that are not there were told as lost, by the callback and by receipts alike. */
+/* Of all changes that were acknowledged, those that are not there were told as lost, by the
+ * callback and by receipts alike. */
 static void expect_all_accounted_for(scene *self, uint64_t acknowledged, uint64_t in_receipts) {
     static char ours[1 << 14], theirs[1 << 14];
     sr_receipt receipt = {0};
