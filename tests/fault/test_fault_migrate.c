@@ -268,16 +268,16 @@ static void old_databases_are_read(void **state) {
 static void a_power_cut_loses_no_old_database(void **state) {
     (void)state;
     long cuts = 0;
-    for (uint64_t outcome = 0; outcome < 6; outcome++)
-        for (long n = 1; cut_at((int)outcome % 3, n, outcome); n++) cuts++;
+    for (uint64_t outcome = 0; outcome < 3; outcome++)
+        for (long n = 1; cut_at((int)outcome, n, outcome); n++) cuts++;
     print_message("# %ld cuts\n", cuts);
     assert_true(cuts > 20);
 }
 
 static void a_failing_write_loses_no_old_database(void **state) {
     (void)state;
-    for (int way = 0; way < 8; way++)
-        for (long n = 1; fail_at(way % 2 * 2, n, way & 2, way & 4); n++) continue;
+    for (int way = 0; way < 4; way++)
+        for (long n = 1; fail_at(way & 1 ? 2 : OLD_PACKAGE, n, way & 2, way & 2); n++) continue;
 }
 
 int main(void) {
