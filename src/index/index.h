@@ -142,7 +142,7 @@ typedef struct sri_index_query {
 } sri_index_query;
 
 /* The queries that one call answers as fast as it can; more are cut into blocks of this many. */
-#define SRI_INDEX_QUERY_BLOCK 32
+#define SRI_INDEX_QUERY_BLOCK 8
 
 /* hits[q * k ..] takes the best `k` routes of query q, best first, and counts[q] their number, below k when fewer routes have
  * rows. Scores are exact dot products of the fp32 rows (kernels' `dots`); where one cannot be had, that of its
@@ -162,9 +162,5 @@ bool sri_index_vectors(const sri_index *index, const uint32_t *slots, size_t n,
                        const sri_index_source *source, float *rows, uint8_t *found);
 /* Whether the row is in that version. */
 bool sri_index_visible(const sri_index *index, uint32_t slot, uint64_t version);
-
-size_t sri_index_code_bytes(int dimension);
-void sri_index_encode(const float *vector, int dimension, uint8_t *code);
-bool sri_index_code_valid(const uint8_t *code, int dimension);
 
 #endif

@@ -19,6 +19,7 @@
 
 #define ROUNDS    4
 #define SQRT_HALF 0.70710678118654752f
+#define LANES     16
 
 size_t sri_index_code_bytes(int dimension) { return sizeof(float) + (size_t)dimension; }
 
@@ -30,37 +31,59 @@ static uint64_t random_bits(uint64_t place) {
     return z ^ (z >> 31);
 }
 
+/* Value 16 t + l of every 512 takes bit t of word l: so that 16 values shift by the same number. */
 static void flip_signs(float *x, size_t n, unsigned round) {
-    for (size_t i = 0; i < n; i += 64) {
-        uint64_t bits = random_bits((uint64_t)round << 32 | i / 64);
-        for (size_t j = 0; j < 64 && i + j < n; j++) {
-            uint32_t value;
-            memcpy(&value, &x[i + j], sizeof value);
-            value ^= (uint32_t)(bits >> j & 1) << 31;
-            memcpy(&x[i + j], &value, sizeof value);
+    for (size_t start = 0; start < n; start += 512) {
+        uint32_t words[LANES], bits[LANES];
+        for (size_t l = 0; l < LANES; l += 2) {
+            uint64_t two = random_bits((uint64_t)round << 32 | (start / 2 + l));
+            words[l] = (uint32_t)two;
+            words[l + 1] = (uint32_t)(two >> 32);
+        }
+        for (size_t t = 0; t < 32 && start + t * LANES < n; t++) {
+            size_t first = start + t * LANES, count = SRI_MIN(n - first, (size_t)LANES);
+            float values[LANES] = {0};
+            memcpy(values, x + first, count * sizeof *values);
+            memcpy(bits, values, sizeof bits);
+            for (size_t l = 0; l < LANES; l++) bits[l] ^= words[l] << (31 - t) & 0x80000000u;
+            memcpy(values, bits, sizeof bits);
+            memcpy(x + first, values, count * sizeof *values);
         }
     }
 }
 
+static void butterflies(float *restrict low, float *restrict high, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        float a = low[i], b = high[i];
+        low[i] = a + b;
+        high[i] = a - b;
+    }
+}
+
+/* The first two steps in one. */
+static void butterflies_of_four(float *x) {
+    float a = x[0] + x[1], b = x[0] - x[1], c = x[2] + x[3], d = x[2] - x[3];
+    x[0] = a + c, x[1] = b + d, x[2] = a - c, x[3] = b - d;
+}
+
 /* n is a power of two. */
 static void hadamard(float *x, size_t n) {
-    for (size_t half = 1; half < n; half *= 2)
-        for (size_t i = 0; i < n; i += 2 * half)
-            for (size_t j = i; j < i + half; j++) {
-                float a = x[j], b = x[j + half];
-                x[j] = a + b;
-                x[j + half] = a - b;
-            }
+    size_t half = 1;
+    if (n >= 4) {
+        for (size_t i = 0; i < n; i += 4) butterflies_of_four(x + i);
+        half = 4;
+    }
+    for (; half < n; half *= 2)
+        for (size_t i = 0; i < n; i += 2 * half) butterflies(x + i, x + i + half, half);
     float scale = 1.0f / sqrtf((float)n);
     for (size_t i = 0; i < n; i++) x[i] *= scale;
 }
 
-static void turn_pairs(float *x, size_t n) {
-    size_t half = (n + 1) / 2;
-    for (size_t i = 0; i + half < n; i++) {
-        float a = x[i], b = x[i + half];
-        x[i] = (a + b) * SQRT_HALF;
-        x[i + half] = (a - b) * SQRT_HALF;
+static void turn_pairs(float *restrict low, float *restrict high, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        float a = low[i], b = high[i];
+        low[i] = (a + b) * SQRT_HALF;
+        high[i] = (a - b) * SQRT_HALF;
     }
 }
 
@@ -70,7 +93,7 @@ static void rotate(float *x, size_t n) {
     for (unsigned round = 0; round < ROUNDS; round++) {
         flip_signs(x, n, round);
         hadamard(round % 2 == 0 ? x : x + n - power, power);
-        if (power < n) turn_pairs(x, n);
+        if (power < n) turn_pairs(x, x + (n + 1) / 2, n / 2);
     }
 }
 
@@ -81,13 +104,24 @@ void sri_index_rotate(const float *vector, size_t dimension, float *rotated) {
 
 /* ---- Codes -------------------------------------------------------------------------------------- */
 
+/* Adding and taking off 1.5 * 2^23 rounds to the nearest whole number, ties to even, wherever this is compiled. */
 static float round_off(const float *x, size_t n, int8_t *values) {
-    float most = 0;
-    for (size_t i = 0; i < n; i++) most = fmaxf(most, fabsf(x[i]));
-    float inverse = most > 0 ? 127.0f / most : 0.0f;
-    for (size_t i = 0; i < n; i++)
-        values[i] = (int8_t)(int32_t)rintf(fminf(fmaxf(x[i] * inverse, -127.0f), 127.0f));
-    return most / 127.0f;
+    const float magic = 12582912.0f;
+    float most[LANES] = {0}, largest = 0;
+    for (size_t i = 0; i < n; i += LANES)
+        for (size_t l = 0; l < SRI_MIN(n - i, (size_t)LANES); l++) {
+            float size = fabsf(x[i + l]);
+            most[l] = size > most[l] ? size : most[l];
+        }
+    for (size_t l = 0; l < LANES; l++) largest = most[l] > largest ? most[l] : largest;
+    float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        float value = x[i] * inverse;
+        value = value < 127.0f ? value : 127.0f; /* what is not a number, too */
+        value = value > -127.0f ? value : -127.0f;
+        values[i] = (int8_t)(int32_t)((value + magic) - magic);
+    }
+    return largest / 127.0f;
 }
 
 __attribute__((noinline)) static float quantize_large(const float *vector, size_t n,

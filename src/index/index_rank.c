@@ -21,6 +21,8 @@ void sri_index_scratch_free(sri_index_scratch *scratch) {
     for (size_t i = 0; i < SRI_COUNT(work->scans); i++) sri_free(work->scans[i].candidates);
     for (size_t i = 0; i < SRI_COUNT(work->rooms); i++) sri_free_aligned(work->rooms[i]);
     sri_free_aligned(work->prepared_bytes);
+    sri_free(work->plan);
+    sri_free(work->sums);
     sri_free(work->wide);
     sri_free(work->scored);
     sri_free(work->fetched);
@@ -28,8 +30,7 @@ void sri_index_scratch_free(sri_index_scratch *scratch) {
     scratch->work = NULL;
 }
 
-struct sri_index_work *sri_search_room(const sri_index *index, sri_index_scratch *scratch,
-                                       size_t parts) {
+struct sri_index_work *sri_search_work(const sri_index *index, sri_index_scratch *scratch) {
     if (scratch->work == NULL) scratch->work = sri_alloc_zero(1, sizeof *scratch->work);
     struct sri_index_work *work = scratch->work;
     if (work == NULL) return NULL;
@@ -45,12 +46,15 @@ struct sri_index_work *sri_search_room(const sri_index *index, sri_index_scratch
             sri_alloc_aligned(SRI_INDEX_QUERY_BLOCK * sri_prepared_bytes(index->dimension));
     if (work->fetched == NULL)
         work->fetched = sri_alloc_array(SRI_INDEX_FETCH * index->dimension, sizeof(float));
-    if (work->prepared_bytes == NULL || work->fetched == NULL) return NULL;
+    return work->prepared_bytes == NULL || work->fetched == NULL ? NULL : work;
+}
+
+bool sri_search_room(struct sri_index_work *work, size_t parts) {
     for (size_t i = 0; i < parts; i++) {
         if (work->rooms[i] == NULL) work->rooms[i] = sri_alloc_aligned(sizeof *work->rooms[i]);
-        if (work->rooms[i] == NULL) return NULL;
+        if (work->rooms[i] == NULL) return false;
     }
-    return work;
+    return true;
 }
 
 /* ---- fp32 rows ------------------------------------------------------------------------------------------------ */
@@ -122,7 +126,8 @@ static float code_score(const sri_index *index, const sri_prepared *p, uint32_t 
     const sri_chunk *home = home_of(index, slot);
     uint32_t row = slot % SRI_CHUNK_ROWS;
     int32_t dots[2];
-    sri_kernels_get()->dots_s8(p->halves, 2, home->codes, &row, 1, index->dimension, dots);
+    const int8_t *code = home->codes + row * index->dimension;
+    sri_kernels_get()->dots_s8(p->halves, 2, &code, 1, index->dimension, dots);
     return sri_code_score(p, home->scales[row], dots[0], dots[1]);
 }
 
@@ -141,7 +146,7 @@ static void score_slots(const sri_index *index, const sri_prepared *p, const uin
 
 bool sri_index_scores(const sri_index *index, const float *query, const uint32_t *slots, size_t n,
                       const sri_index_source *source, sri_index_scratch *scratch, float *scores) {
-    struct sri_index_work *work = sri_search_room(index, scratch, 0);
+    struct sri_index_work *work = sri_search_work(index, scratch);
     if (work == NULL) return false;
     sri_prepare(query, index->dimension, work->prepared_bytes, &work->prepared[0]);
     for (size_t i = 0; i < n; i += SRI_INDEX_FETCH)
@@ -176,8 +181,9 @@ static size_t one_of_each_route(sri_scored *scored, size_t n) {
 
 /* Fills work->scored; a score that is not a number is left out. */
 static size_t score_candidates(const sri_index *index, const sri_index_query *query,
-                               const sri_prepared *prepared, const sri_candidate *candidates,
-                               size_t n, struct sri_index_work *work) {
+                               const sri_scan *scan, size_t n, struct sri_index_work *work) {
+    const sri_candidate *candidates = scan->candidates;
+    const sri_prepared *prepared = scan->prepared;
     size_t count = 0;
     for (size_t from = 0; from < n; from += SRI_INDEX_FETCH) {
         uint32_t slots[SRI_INDEX_FETCH];
@@ -201,13 +207,12 @@ static size_t score_candidates(const sri_index *index, const sri_index_query *qu
     return count;
 }
 
-bool sri_rank(const sri_index *index, const sri_index_query *query, const sri_prepared *prepared,
-              const sri_candidate *candidates, size_t n, struct sri_index_work *work, sri_hit *hits,
-              size_t *count) {
+bool sri_rank(const sri_index *index, const sri_index_query *query, const sri_scan *scan, size_t n,
+              struct sri_index_work *work, sri_hit *hits, size_t *count) {
     void *scored = work->scored;
     if (!sri_grow(&scored, &work->scored_capacity, n, sizeof(sri_scored))) return false;
     work->scored = scored;
-    n = score_candidates(index, query, prepared, candidates, n, work);
+    n = score_candidates(index, query, scan, n, work);
     n = one_of_each_route(work->scored, n);
     if (n > 0) qsort(work->scored, n, sizeof(sri_scored), by_score);
     *count = SRI_MIN(n, query->k);

@@ -50,6 +50,21 @@ typedef struct sri_scored {
 } sri_scored;
 
 #define SRI_BOARD_MOST 128 /* routes asked for in a search that passes rows over */
+#define SRI_SEEDS_MOST 256
+#define SRI_PENDING    64
+
+/* The chunks of a search, as they were when it began: those without bits first. */
+typedef struct sri_planned {
+    const sri_chunk *home;
+    bool sealed;
+} sri_planned;
+
+/* A row by its estimate. */
+typedef struct sri_seed {
+    float estimate;
+    uint32_t row;
+    const sri_chunk *home;
+} sri_seed;
 
 /* The best k routes so far of one query, among the rows that one thread looks at. */
 typedef struct sri_scan {
@@ -58,6 +73,14 @@ typedef struct sri_scan {
     size_t k, count;
     uint32_t routes[SRI_BOARD_MOST];
     float lowers[SRI_BOARD_MOST];
+    sri_seed seeds
+        [SRI_SEEDS_MOST]; /* the rows with the highest estimates; the lowest of them first, as in a heap */
+    size_t seed_count, seed_limit;
+    uint16_t *sums; /* [planned chunks, SRI_CHUNK_ROWS], of the first pass */
+    /* Rows whose codes are on their way from memory. */
+    const sri_chunk *homes[SRI_PENDING];
+    uint32_t rows[SRI_PENDING];
+    size_t pending;
     sri_candidate *candidates;
     size_t candidate_count, candidate_capacity;
     bool short_memory;
@@ -68,7 +91,7 @@ typedef struct sri_chunk_room {
     int32_t dots[2 * SRI_CHUNK_ROWS];
     float bounds[SRI_CHUNK_ROWS];
     uint32_t rows[SRI_CHUNK_ROWS];
-    uint16_t sums[SRI_CHUNK_ROWS];
+    const int8_t *codes[SRI_CHUNK_ROWS];
 } sri_chunk_room;
 
 /* How many threads' parts one query has at most. */
@@ -78,8 +101,12 @@ struct sri_index_work {
     size_t dimension;
     char *prepared_bytes; /* for SRI_INDEX_QUERY_BLOCK queries */
     sri_prepared prepared[SRI_INDEX_QUERY_BLOCK];
-    sri_scan scans[SRI_INDEX_QUERY_BLOCK]; /* by query, or by part of one query */
+    sri_scan scans[SRI_SEARCH_PARTS]; /* by query, or by part of one query */
     sri_chunk_room *rooms[SRI_SEARCH_PARTS];
+    sri_planned *plan;
+    size_t planned, plan_capacity;
+    uint16_t *sums;
+    size_t sum_capacity;
     float *wide; /* scores by slot, then twice bounds by route */
     size_t wide_capacity;
     sri_scored *scored;
@@ -90,13 +117,14 @@ struct sri_index_work {
 /* Adds a row that may be among the best to the candidates. */
 void sri_scan_keep(sri_scan *scan, sri_candidate candidate);
 
-/* The last step: the best `k` routes of the candidates by exact scores. False when memory is short. */
+/* The last step: the best routes among the first `n` candidates of a scan by exact scores. False when memory is short. */
 SR_MUST_CHECK bool sri_rank(const sri_index *index, const sri_index_query *query,
-                            const sri_prepared *prepared, const sri_candidate *candidates, size_t n,
-                            struct sri_index_work *work, sri_hit *hits, size_t *count);
+                            const sri_scan *scan, size_t n, struct sri_index_work *work,
+                            sri_hit *hits, size_t *count);
 
-/* Memory for `queries` queries and `parts` threads; NULL when it is short. */
-struct sri_index_work *sri_search_room(const sri_index *index, sri_index_scratch *scratch,
-                                       size_t parts);
+/* The thread's memory, with what every call needs; NULL when memory is short. */
+struct sri_index_work *sri_search_work(const sri_index *index, sri_index_scratch *scratch);
+/* Rooms for `parts` threads. */
+SR_MUST_CHECK bool sri_search_room(struct sri_index_work *work, size_t parts);
 
 #endif

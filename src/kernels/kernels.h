@@ -122,10 +122,10 @@ typedef void sri_attend_fn(const sri_attention *attention);
 typedef void sri_dots_fn(const float *queries, size_t query_count, const float *vectors, size_t n,
                          size_t dim, float *out);
 
-/* out[q * n + i] = queries[q] . rows[list[i]], or rows[i] where `list` is NULL: exact dot products of `dim` signed bytes
- * from -127 to 127. dim is at most 65536. */
-typedef void sri_dots_s8_fn(const int8_t *queries, size_t query_count, const int8_t *rows,
-                            const uint32_t *list, size_t n, size_t dim, int32_t *out);
+/* out[q * n + i] = queries[q] . rows[i]: exact dot products of `dim` signed bytes from -127 to 127, the rows being
+ * anywhere. dim is at most 65536. */
+typedef void sri_dots_s8_fn(const int8_t *queries, size_t query_count, const int8_t *const *rows,
+                            size_t n, size_t dim, int32_t *out);
 
 /* Rows of signs stand by SRI_BIT_ROWS in a block, four dimensions in a group: bits [blocks, groups, SRI_BIT_ROWS / 2].
  * Byte j of a group has the four bits of row j of the block in its lower half and those of row j + SRI_BIT_ROWS / 2 in its

@@ -188,11 +188,11 @@ static void dots(const float *queries, size_t query_count, const float *vectors,
         }
 }
 
-static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *rows,
-                    const uint32_t *list, size_t n, size_t dim, int32_t *out) {
+static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *const *rows, size_t n,
+                    size_t dim, int32_t *out) {
     for (size_t q = 0; q < query_count; q++)
         for (size_t i = 0; i < n; i++) {
-            const int8_t *a = queries + q * dim, *b = rows + (list == NULL ? i : list[i]) * dim;
+            const int8_t *a = queries + q * dim, *b = rows[i];
             int32_t sum = 0;
             for (size_t k = 0; k < dim; k++) sum += (int16_t)a[k] * (int16_t)b[k];
             out[q * n + i] = sum;

@@ -376,19 +376,17 @@ static guarded signed_bytes(size_t count, kind values) {
 static void compare_dots_s8(const sri_kernels *ref, const sri_kernels *level, size_t queries,
                             size_t n, size_t dim, kind values) {
     guarded a = signed_bytes(queries * dim, values), b = signed_bytes((n + 1) * dim, values);
-    guarded list = guard(n * sizeof(uint32_t));
-    for (size_t i = 0; i < n; i++) ((uint32_t *)list.data)[i] = random_word() % (uint32_t)(n + 1);
-    for (int listed = 0; listed < 2; listed++) {
-        const uint32_t *which = listed ? (uint32_t *)list.data : NULL;
-        guarded expected = guard(queries * n * sizeof(int32_t));
-        guarded actual = guard(queries * n * sizeof(int32_t));
-        const int8_t *rows = (int8_t *)b.data + (listed ? 0 : dim); /* the last ends at the guard */
-        ref->dots_s8((int8_t *)a.data, queries, rows, which, n, dim, (int32_t *)expected.data);
-        level->dots_s8((int8_t *)a.data, queries, rows, which, n, dim, (int32_t *)actual.data);
-        same_bytes(&expected, &actual);
-        unguard(&expected), unguard(&actual);
-    }
-    unguard(&a), unguard(&b), unguard(&list);
+    guarded rows = guard(n * sizeof(int8_t *));
+    for (size_t i = 0; i < n; i++) /* the last ends at the guard */
+        ((int8_t **)rows.data)[i] = (int8_t *)b.data + (n - random_word() % (n + 1)) * dim;
+    guarded expected = guard(queries * n * sizeof(int32_t));
+    guarded actual = guard(queries * n * sizeof(int32_t));
+    const int8_t *const *which = (const int8_t *const *)rows.data;
+    ref->dots_s8((int8_t *)a.data, queries, which, n, dim, (int32_t *)expected.data);
+    level->dots_s8((int8_t *)a.data, queries, which, n, dim, (int32_t *)actual.data);
+    same_bytes(&expected, &actual);
+    guarded *all[] = {&a, &b, &rows, &expected, &actual};
+    for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
 }
 
 static void dots_s8_are_exact(const void *argument) {

@@ -85,12 +85,11 @@ static int32_t dot_row(const int8_t *query, const int8_t *row, size_t dim) {
     return sum;
 }
 
-static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *rows,
-                    const uint32_t *list, size_t n, size_t dim, int32_t *out) {
+static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *const *rows, size_t n,
+                    size_t dim, int32_t *out) {
     for (size_t i = 0; i < n; i++) {
-        const int8_t *row = rows + (list == NULL ? i : list[i]) * dim;
         for (size_t q = 0; q < query_count; q++)
-            out[q * n + i] = dot_row(queries + q * dim, row, dim);
+            out[q * n + i] = dot_row(queries + q * dim, rows[i], dim);
     }
 }
 

@@ -115,14 +115,13 @@ SRI_INLINE void dot_row(const int8_t *queries, const int query_count, const int8
     for (int q = 0; q < query_count; q++) out[(size_t)q * n] = _mm512_reduce_add_epi32(sums[q]);
 }
 
-static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *rows,
-                    const uint32_t *list, size_t n, size_t dim, int32_t *out) {
+static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *const *rows, size_t n,
+                    size_t dim, int32_t *out) {
     for (size_t i = 0; i < n; i++) {
-        const int8_t *row = rows + (list == NULL ? i : list[i]) * dim;
         size_t q = 0;
         for (; q + 2 <= query_count; q += 2)
-            dot_row(queries + q * dim, 2, row, dim, out + q * n + i, n);
-        if (q < query_count) dot_row(queries + q * dim, 1, row, dim, out + q * n + i, n);
+            dot_row(queries + q * dim, 2, rows[i], dim, out + q * n + i, n);
+        if (q < query_count) dot_row(queries + q * dim, 1, rows[i], dim, out + q * n + i, n);
     }
 }
 

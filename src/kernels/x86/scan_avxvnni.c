@@ -35,8 +35,8 @@ SRI_INLINE void dot_row(const int8_t *queries, const int query_count, const int3
     }
 }
 
-static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *rows,
-                    const uint32_t *list, size_t n, size_t dim, int32_t *out) {
+static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *const *rows, size_t n,
+                    size_t dim, int32_t *out) {
     for (size_t q = 0; q < query_count; q += 2) {
         int32_t sums[2] = {0, 0};
         size_t some = SRI_MIN(query_count - q, (size_t)2);
@@ -44,11 +44,10 @@ static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *row
         for (size_t j = 0; j < some; j++)
             for (size_t k = 0; k < dim / 32 * 32; k++) sums[j] += query[j * dim + k];
         for (size_t i = 0; i < n; i++) {
-            const int8_t *row = rows + (list == NULL ? i : list[i]) * dim;
             if (some == 2)
-                dot_row(query, 2, sums, row, dim, out + q * n + i, n);
+                dot_row(query, 2, sums, rows[i], dim, out + q * n + i, n);
             else
-                dot_row(query, 1, sums, row, dim, out + q * n + i, n);
+                dot_row(query, 1, sums, rows[i], dim, out + q * n + i, n);
         }
     }
 }

@@ -33,18 +33,10 @@ SRI_INLINE void tile(const int8_t *queries, const int query_count, const int32_t
 }
 
 SRI_INLINE void dots_of(const int8_t *queries, const int query_count, const int32_t *sums,
-                        const int8_t *rows, const uint32_t *list, size_t n, size_t dim,
-                        int32_t *out) {
+                        const int8_t *const *rows, size_t n, size_t dim, int32_t *out) {
     size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        const int8_t *four[4];
-        for (size_t j = 0; j < 4; j++) four[j] = rows + (list == NULL ? i + j : list[i + j]) * dim;
-        tile(queries, query_count, sums, four, 4, dim, out + i, n);
-    }
-    for (; i < n; i++) {
-        const int8_t *row = rows + (list == NULL ? i : list[i]) * dim;
-        tile(queries, query_count, sums, &row, 1, dim, out + i, n);
-    }
+    for (; i + 4 <= n; i += 4) tile(queries, query_count, sums, rows + i, 4, dim, out + i, n);
+    for (; i < n; i++) tile(queries, query_count, sums, rows + i, 1, dim, out + i, n);
 }
 
 static int32_t sum_of(const int8_t *query, size_t dim) {
@@ -54,16 +46,16 @@ static int32_t sum_of(const int8_t *query, size_t dim) {
     return _mm512_reduce_add_epi32(sum);
 }
 
-static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *rows,
-                    const uint32_t *list, size_t n, size_t dim, int32_t *out) {
+static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *const *rows, size_t n,
+                    size_t dim, int32_t *out) {
     for (size_t q = 0; q < query_count; q += 2) {
         const int8_t *query = queries + q * dim;
         bool two = query_count - q >= 2;
         int32_t sums[2] = {sum_of(query, dim), two ? sum_of(query + dim, dim) : 0};
         if (two)
-            dots_of(query, 2, sums, rows, list, n, dim, out + q * n);
+            dots_of(query, 2, sums, rows, n, dim, out + q * n);
         else
-            dots_of(query, 1, sums, rows, list, n, dim, out + q * n);
+            dots_of(query, 1, sums, rows, n, dim, out + q * n);
     }
 }
 
