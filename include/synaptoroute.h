@@ -300,7 +300,8 @@ typedef enum sr_durability {
      * change in place, stored as NORMAL. */
     SR_DURABILITY_FULL = 2,
     /* Stored behind, by a thread of the router's own, within some milliseconds as a rule. What cannot
-     * be stored is taken back: the table becomes again what the database holds, with its revision. */
+     * be stored is taken back: the table becomes again what the database holds, with its revision; the
+     * revisions of what was taken back are not given to later changes. */
     SR_DURABILITY_DEFERRED = 3
 } sr_durability;
 

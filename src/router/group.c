@@ -126,18 +126,18 @@ static void mark_durable(const sr_router *router) {
         }
 }
 
-static void tell_waiters(sri_group *group, sr_status code, const sr_error *error) {
+/* `stored`: nothing has failed but the syncing, which not all of them want. */
+static void tell_waiters(sri_group *group, sr_status code, bool stored, const sr_error *error) {
     for (group_waiter *each = group->waiters; each != NULL; each = each->next) {
         each->done = true;
-        each->code = code;
-        if (code != SR_OK) each->error = *error;
+        each->code = stored && !each->synced ? SR_OK : code;
+        if (each->code != SR_OK) each->error = *error;
     }
     group->waiters = NULL;
 }
 
-static void close_group(sr_router *router, sr_status code, const sr_error *error) {
+static void close_group(sr_router *router) {
     sri_group *group = &router->group;
-    tell_waiters(group, code, error);
     free_records(&group->written);
     free_records(&group->first);
     group->last = NULL;
@@ -157,34 +157,37 @@ static void note_lost(sri_group *group, uint64_t deferred, const sr_error *error
     group->flush_failed = true;
 }
 
-/* The store has rolled the group back, or could not sync what it has committed. */
-static void fail_group(sr_router *router, sr_status code, const sr_error *error) {
+/* The store has rolled the group back; or, where `committed` says so, it may have failed in nothing but the syncing. */
+static void fail_group(sr_router *router, bool committed, sr_status code, const sr_error *error) {
     sri_group *group = &router->group;
     uint64_t wanted = router->table->state.revision, deferred = group->deferred;
     sri_log(SR_LOG_WARN, "%s: changes could not be stored: %s", router->database, error->message);
     group->broken = true;
-    close_group(router, code, error);
+    close_group(router);
     sr_error reason;
-    if (sri_group_mend(router, &reason) != SR_OK)
+    bool loaded = sri_group_mend(router, &reason) == SR_OK;
+    if (!loaded)
         sri_log(SR_LOG_ERROR, "%s: the table could not be loaded again: %s", router->database,
                 reason.message);
-    else if (router->table->state.revision >= wanted)
-        return; /* it is there */
-    note_lost(group, deferred, error);
+    bool stored = loaded && committed && router->table->state.revision >= wanted;
+    if (!stored) note_lost(group, deferred, error);
+    tell_waiters(group, code, stored, error);
 }
 
 static void end_group(sr_router *router) {
     sri_group *group = &router->group;
     sri_store *store = router->store;
     sr_error error;
-    sr_status code = store->kind->commit(store, group->synced, &error);
+    bool synced = group->synced;
+    sr_status code = store->kind->commit(store, synced, &error);
     if (code != SR_OK) {
-        fail_group(router, code, &error);
+        fail_group(router, synced, code, &error);
         return;
     }
     mark_durable(router);
     if (group->unpublished) sri_view_publish(router);
-    close_group(router, SR_OK, NULL);
+    close_group(router);
+    tell_waiters(group, SR_OK, true, NULL);
     sri_epoch_advance(router->epoch, SIZE_MAX); /* what the group's pin held back */
 }
 
@@ -244,7 +247,7 @@ static void lead(sr_router *router) {
         end_group(router);
     } else {
         router->store->kind->rollback(router->store);
-        fail_group(router, code, &error);
+        fail_group(router, false, code, &error);
     }
     group->leading = false;
     pthread_cond_broadcast(&group->ended);
@@ -263,6 +266,7 @@ sr_status sri_group_finish(sr_router *router, group_waiter *own, sr_error *error
     sri_group *group = &router->group;
     own->next = group->waiters;
     group->waiters = own;
+    group->synced = group->synced || own->synced;
     while (!own->done)
         if (group->leading)
             pthread_cond_wait(&group->ended, &router->writer);
@@ -279,18 +283,18 @@ static void *write_behind(void *argument) {
     sri_group *group = &router->group;
     pthread_mutex_lock(&router->writer);
     while (!group->stop) {
-        if (!group->open || group->leading) {
+        bool lost = group->lost_uncalled > 0; /* found by a call that has no receipt, perhaps */
+        if (!lost && (!group->open || group->leading)) {
             pthread_cond_wait(group->open ? &group->ended : &group->wake, &router->writer);
             continue;
         }
         pthread_mutex_unlock(&router->writer);
-        usleep(GATHERING);
+        if (lost)
+            sri_group_tell(router);
+        else
+            usleep(GATHERING);
         pthread_mutex_lock(&router->writer);
-        if (group->open && !group->leading) lead(router);
-        if (group->lost_uncalled == 0) continue;
-        pthread_mutex_unlock(&router->writer);
-        sri_group_tell(router);
-        pthread_mutex_lock(&router->writer);
+        if (!lost && group->open && !group->leading) lead(router);
     }
     pthread_mutex_unlock(&router->writer);
     return NULL;
@@ -298,8 +302,12 @@ static void *write_behind(void *argument) {
 
 sr_status sri_group_admit(sr_router *router, sr_error *error) {
     sri_group *group = &router->group;
+    /* The thread behind may be this very one, in the callback. */
     while (group->open && group->queued > MAX_QUEUED)
-        pthread_cond_wait(&group->ended, &router->writer);
+        if (group->leading)
+            pthread_cond_wait(&group->ended, &router->writer);
+        else
+            lead(router);
     if (group->started) return SR_OK;
     int failed = pthread_create(&group->thread, NULL, write_behind, router);
     if (failed != 0)

@@ -40,6 +40,7 @@ typedef struct group_record {
 /* A caller that waits for the end of the group. */
 typedef struct group_waiter {
     struct group_waiter *next;
+    bool synced; /* it wants the group synced */
     bool done;
     sr_status code;
     sr_error error;
@@ -85,7 +86,8 @@ void sri_group_push(struct sr_router *router, group_record *record);
 void sri_group_show(struct sr_router *router);
 /* Says that a caller counted in `joining` has added its change, or will not. */
 void sri_group_leave(struct sr_router *router);
-/* Waits until the group is stored, leading it where nobody else does. `own` is zeroed memory of the caller's. */
+/* Waits until the group is stored, leading it where nobody else does. `own` is memory of the caller's, zeroed but for
+ * `synced`. */
 SR_MUST_CHECK sr_status sri_group_finish(struct sr_router *router, group_waiter *own,
                                          sr_error *error);
 /* Loads the table if a failed group has left it other than what is stored; no group is open then. */

@@ -33,8 +33,10 @@ typedef struct mutation_call {
     sr_status (*make)(struct mutation_call *mutation, mutation_plan *plan, sr_error *error);
     sri_arena
         kept; /* texts that were encoded, metadata of the routes as it will be stored, vectors at their length */
-    const float **given; /* vectors of each route's utterances; NULL: of none */
-    const sr_str *names; /* `name_count` routes to be removed */
+    const float **given;           /* vectors of each route's utterances; NULL: of none */
+    uint64_t route_id;             /* of the route that gets another threshold */
+    const sr_threshold *threshold; /* its own */
+    const sr_str *names;           /* `name_count` routes to be removed */
     size_t name_count;
     sr_durability durability;
     sri_map encoded; /* texts, to their row in `vectors` */
@@ -210,7 +212,8 @@ static sr_status carry_out(mutation_call *mutation, mutation_plan *plan, outcome
     if (code == SR_OK && !changed) {
         bool was_empty = router->table->utterances == 0;
         sri_mutation_apply(router, plan, masks, false);
-        router->table->state.revision++;
+        router->table->state.revision =
+            SRI_MAX(router->table->state.revision, router->table->spent_revision) + 1;
         note_models(router, plan->add_count > plan->moves, was_empty);
         push(mutation, plan, record);
         *what = PUSHED;
@@ -339,7 +342,6 @@ static void fill_receipt(mutation_call *mutation, const mutation_plan *plan, sr_
     *receipt = plan->receipt;
     receipt->revision = router->table->state.revision;
     receipt->durability = mutation->durability;
-    receipt->lost = sri_group_lost(router);
 }
 
 static void free_call(mutation_call *mutation) {
@@ -364,8 +366,10 @@ static sr_status make_change(mutation_call *mutation, sr_receipt *receipt, outco
         if (code == SR_OK && !unfinished(*what)) fill_receipt(mutation, &plan, receipt);
         sri_plan_free(&plan);
         if (code != SR_OK || *what != ENCODE) continue;
+        sri_group_leave(router);
         pthread_mutex_unlock(&router->writer);
         code = encode_missing(mutation, error);
+        atomic_fetch_add(&router->group.joining, 1);
         pthread_mutex_lock(&router->writer);
     }
     if (code == SR_OK && unfinished(*what))
@@ -376,19 +380,31 @@ static sr_status make_change(mutation_call *mutation, sr_receipt *receipt, outco
     return code;
 }
 
+/* Until the change has the durability that it is to have. What a call found to be so already may be another's change,
+ * which is not yet shown or stored. */
+static sr_status conclude(const mutation_call *mutation, outcome what, sr_error *error) {
+    sr_router *router = mutation->router;
+    sri_group *group = &router->group;
+    group_waiter own = {.synced = mutation->durability == SR_DURABILITY_FULL};
+    if (!group->open) return SR_OK;
+    if (mutation->durability != SR_DURABILITY_DEFERRED)
+        return sri_group_finish(router, &own, error);
+    if (what == NOTHING && group->unpublished) sri_group_show(router);
+    return SR_OK;
+}
+
 static sr_status run(mutation_call *mutation, sr_receipt *given, sr_error *error) {
     sr_router *router = mutation->router;
     sri_group *group = &router->group;
     sr_receipt receipt = {0};
-    group_waiter own = {0};
     outcome what = NOTHING;
     sr_status code = begin(mutation, error);
     atomic_fetch_add(&group->joining, 1);
     pthread_mutex_lock(&router->writer);
     if (code == SR_OK) code = make_change(mutation, &receipt, &what, error);
     sri_group_leave(router);
-    if (code == SR_OK && what == PUSHED && mutation->durability != SR_DURABILITY_DEFERRED)
-        code = sri_group_finish(router, &own, error);
+    if (code == SR_OK) code = conclude(mutation, what, error);
+    if (code == SR_OK && given != NULL) receipt.lost = sri_group_lost(router);
     bool tell = group->lost_uncalled > 0;
     pthread_mutex_unlock(&router->writer);
     if (tell) sri_group_tell(router);
@@ -570,4 +586,27 @@ sr_status sr_oos_remove(sr_router *router, const sr_str *texts, size_t n, sr_rec
     mutation_call mutation = {
         .router = router, .names = &name, .name_count = 1, .make = make_removal};
     return run(&mutation, receipt, error);
+}
+
+/* ---- For sr_fit() ------------------------------------------------------------------------------------------------------- */
+
+static sr_status make_threshold(mutation_call *mutation, mutation_plan *plan, sr_error *error) {
+    const live_route *route = sri_table_find(plan->table, mutation->name);
+    if (route == NULL || route->id != mutation->route_id)
+        return sri_fail(error, SR_ERR_NOT_FOUND, "route",
+                        "the route \"%.*s\" was removed while its threshold was worked out",
+                        (int)SRI_MIN(mutation->name.len, (size_t)120), mutation->name.data);
+    sr_route changed = {
+        .size = sizeof changed, .name = mutation->name, .threshold = mutation->threshold};
+    return sri_plan_put(plan, &changed, SR_PUT_EXTEND, NULL, 0, error);
+}
+
+sr_status sri_router_set_threshold(sr_router *router, sr_str name, uint64_t id,
+                                   const sr_threshold *threshold, sr_error *error) {
+    mutation_call mutation = {.router = router,
+                              .name = name,
+                              .route_id = id,
+                              .threshold = threshold,
+                              .make = make_threshold};
+    return run(&mutation, NULL, error);
 }

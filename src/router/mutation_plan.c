@@ -303,7 +303,8 @@ static bool finish_draft(mutation_plan *plan, route_draft *draft) {
 }
 
 sr_status sri_plan_finish(mutation_plan *plan, sr_error *error) {
-    if (plan->next_id == 0) plan->next_id = plan->table->state.next_id;
+    if (plan->next_id == 0)
+        plan->next_id = SRI_MAX(plan->table->state.next_id, plan->table->spent_id);
     for (size_t i = 0; i < plan->draft_count; i++)
         if (!finish_draft(plan, plan->drafts[i])) return sri_fail_memory(error);
     for (size_t i = 0; i < plan->add_count; i++) {

@@ -166,7 +166,8 @@ static sr_status store_fit(refit *call, sr_error *error) {
     live_fit *made = NULL;
     pthread_mutex_lock(&router->writer);
     sri_group_settle(router);
-    code = sri_fitted_make(&call->stored, &call->fit, &made, error);
+    code = sri_group_mend(router, error);
+    if (code == SR_OK) code = sri_fitted_make(&call->stored, &call->fit, &made, error);
     uint64_t serial = 0;
     if (code == SR_OK)
         code = router->store->kind->save_fit(router->store, &call->stored, &serial, error);
@@ -206,11 +207,8 @@ static sr_status finish(refit *call, sr_fit_report **report, sr_error *error) {
     if (code == SR_OK) code = store_fit(call, error);
     if (code != SR_OK || call->place == NO_PLACE) return code;
     (*report)->route_threshold = threshold.value;
-    sr_put_options extend = {.size = sizeof extend, .mode = SR_PUT_EXTEND};
-    sr_route route = {.size = sizeof route,
-                      .name = call->table.routes[call->place].name,
-                      .threshold = &threshold};
-    return sr_routes_put(call->router, &route, 1, &extend, NULL, error);
+    const sri_fit_route *route = &call->table.routes[call->place];
+    return sri_router_set_threshold(call->router, route->name, route->id, &threshold, error);
 }
 
 static sr_status run(refit *call, sr_fit_report **report, sr_error *error) {

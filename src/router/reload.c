@@ -16,6 +16,14 @@
 
 /* ---- Loading ---------------------------------------------------------------------------------------------- */
 
+/* What readers have seen and the new table does not have was lost. */
+static void keep_spent(const sr_router *router, route_table *table) {
+    const table_view *shown = atomic_load(&router->view);
+    if (shown == NULL) return;
+    table->spent_revision = SRI_MAX(router->table->spent_revision, shown->revision);
+    table->spent_id = SRI_MAX(router->table->spent_id, shown->state.next_id);
+}
+
 /* Takes the table over, on success. */
 static sr_status put_in_place(sr_router *router, route_table **table, sr_error *error) {
     fit_state state, old = router->fit;
@@ -24,6 +32,7 @@ static sr_status put_in_place(sr_router *router, route_table **table, sr_error *
         code = sri_fail_memory(error);
     if (code != SR_OK) return code;
     route_table *before = router->table;
+    keep_spent(router, *table);
     router->table = *table;
     *table = NULL;
     if (old.masks != NULL) sri_fitted_replace_masks(router->epoch, &old, NULL);

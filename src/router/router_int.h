@@ -184,6 +184,10 @@ SR_MUST_CHECK sr_status sri_router_verify_fit(sr_router *router, sr_error *error
 
 /* ---- Fitting again (refit.c, refitter.c) ------------------------------------------------------------------ */
 
+/* Sets the threshold of a route that was seen with this id; SR_ERR_NOT_FOUND when it has gone since (mutation.c). */
+SR_MUST_CHECK sr_status sri_router_set_threshold(sr_router *router, sr_str name, uint64_t id,
+                                                 const sr_threshold *threshold, sr_error *error);
+
 struct name_vectors;
 void sri_names_free(struct name_vectors **names);
 

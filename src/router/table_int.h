@@ -75,6 +75,8 @@ typedef struct route_table {
     uint32_t *free_numbers;
     size_t free_capacity, free_count;
     sri_store_state state; /* revision, next_id and models as stored, or as they will be */
+    /* The last revision and the next id of changes that were shown and lost: not to be given to others. */
+    uint64_t spent_revision, spent_id;
 } route_table;
 
 #define NO_PLACE (UINT32_MAX - 1) /* UINT32_MAX is SRI_FIT_OUT_OF_SCOPE */

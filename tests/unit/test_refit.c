@@ -695,6 +695,29 @@ static void a_target_for_one_route_becomes_its_threshold(void **state) {
     refuse_fit(self->router, impossible, SR_ERR_UNSUPPORTED, "more labelled texts");
 }
 
+static int remove_meanwhile(void *user, uint64_t done, uint64_t total) {
+    meanwhile *self = user;
+    (void)done, (void)total;
+    if (self->calls++ == 0)
+        assert_int_equal(sr_route_remove(self->router, sr_str_of("delivery"), NULL, NULL), SR_OK);
+    return 0;
+}
+
+static void a_route_that_is_removed_while_fitted_does_not_come_back(void **state) {
+    fixture *self = *state;
+    sr_str name = sr_str_of("delivery");
+    meanwhile during = {.router = self->router};
+    sr_fit_options options = {.size = sizeof options,
+                              .route = &name,
+                              .min_precision = 0.5,
+                              .progress = remove_meanwhile,
+                              .progress_user = &during};
+    sr_error error;
+    assert_int_equal(sr_fit(self->router, &options, NULL, &error), SR_ERR_NOT_FOUND);
+    assert_non_null(strstr(error.message, "was removed"));
+    assert_int_equal(info_of(self->router).routes, ROUTES - 1);
+}
+
 static void a_threshold_that_costs_much_is_named(void **state) {
     fixture *self = *state;
     sr_threshold high = {SR_THRESHOLD_COSINE, 1};
@@ -885,6 +908,7 @@ int main(int argc, char **argv) {
         WITH_TABLE(bad_options_are_refused),
         WITH_TABLE(labelled_texts_are_counted_and_not_stored),
         WITH_TABLE(a_target_for_one_route_becomes_its_threshold),
+        WITH_TABLE(a_route_that_is_removed_while_fitted_does_not_come_back),
         WITH_TABLE(a_threshold_that_costs_much_is_named),
         WITH_TABLE(oos_examples_are_no_route),
         WITH_TABLE(a_nearer_example_turns_a_text_down),

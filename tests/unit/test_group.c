@@ -1,0 +1,79 @@
+/* test_group.c - what a call may rely on when it returns while other calls' changes are on their way to the store. */
+#include "toy.h"
+
+#include <sqlite3.h>
+#include <time.h>
+
+typedef struct fixture {
+    toy toy;
+    sr_encoder *encoder;
+    char directory[256], path[300];
+    sr_router *router;
+} fixture;
+
+static sr_status put(sr_router *router, const char *name, const char *text,
+                     sr_durability durability, sr_receipt *receipt) {
+    sr_str utterance = sr_str_of(text);
+    sr_route route = {.size = sizeof route,
+                      .name = sr_str_of(name),
+                      .utterances = &utterance,
+                      .utterance_count = 1};
+    sr_put_options options = {.size = sizeof options, .durability = durability};
+    return sr_routes_put(router, &route, 1, &options, receipt, NULL);
+}
+
+/* As another process finds it after a kill of this one. */
+static bool is_stored(const fixture *self, const char *name) {
+    sqlite3 *db = NULL;
+    sqlite3_stmt *statement = NULL;
+    assert_int_equal(sqlite3_open_v2(self->path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_prepare_v2(db, "SELECT 1 FROM routes WHERE name = ?1", -1, &statement, NULL),
+        SQLITE_OK);
+    sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
+    bool stored = sqlite3_step(statement) == SQLITE_ROW;
+    sqlite3_finalize(statement);
+    sqlite3_close(db);
+    return stored;
+}
+
+static void what_is_there_already_is_stored_when_the_call_returns(void **state) {
+    fixture *self = *state;
+    for (int i = 0; i < 100; i++) {
+        char name[16];
+        sr_receipt first, second;
+        snprintf(name, sizeof name, "route %d", i);
+        assert_int_equal(put(self->router, name, "a text", SR_DURABILITY_DEFERRED, &first), SR_OK);
+        assert_int_equal(put(self->router, name, "a text", SR_DURABILITY_NORMAL, &second), SR_OK);
+        assert_int_equal(second.routes_added + second.routes_changed, 0);
+        assert_int_equal(second.revision, first.revision);
+        assert_true(is_stored(self, name));
+    }
+}
+
+static int set_up(void **state) {
+    fixture *self = calloc(1, sizeof *self);
+    toy_directory(self->directory);
+    snprintf(self->path, sizeof self->path, "%s/routes.db", self->directory);
+    self->encoder = toy_open(&self->toy, "toy");
+    self->router = toy_router(self->path, self->encoder, 0);
+    *state = self;
+    return 0;
+}
+
+static int tear_down(void **state) {
+    fixture *self = *state;
+    sr_router_close(&self->router);
+    sr_encoder_close(&self->encoder);
+    toy_remove_directory(self->directory);
+    free(self);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_is_there_already_is_stored_when_the_call_returns,
+                                        set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
