@@ -1,14 +1,16 @@
 /*
  * epoch.c - pins in slots of their own cache lines, retired items in a queue.
  *
- * A pin is the number of the epoch in which it began, written to a free slot; 0 marks a free one. A thread
- * looks for a slot from where its stack lies on, so that threads seldom meet; with all slots of a block taken it adds
- * a block, and only without memory for that does it try again until one is free.
+ * A pin is the number of the epoch in which it began, written to a free slot; 0 marks a free one. A
+ * thread looks for a slot from where its stack lies on, so that threads seldom meet; with all slots
+ * of a block taken it adds a block, and only without memory for that does it try again until one is
+ * free.
  *
- * Why it is right: the writer publishes, then advances the epoch to g; what it retired before carries g. A reader
- * writes its pin, then looks whether the epoch is still the one that it wrote (both sequentially consistent).
- * If it is g or later, its loads of pointers come after the publication. If it is older, the writer's look at the
- * slots after advancing sees it, or the reader sees the new epoch and writes its pin again.
+ * Why it is right: the writer publishes, then advances the epoch to g; what it retired before
+ * carries g. A reader writes its pin, then looks whether the epoch is still the one that it wrote
+ * (both sequentially consistent). If it is g or later, its loads of pointers come after the
+ * publication. If it is older, the writer's look at the slots after advancing sees it, or the
+ * reader sees the new epoch and writes its pin again.
  */
 #include "base/epoch.h"
 
@@ -74,7 +76,7 @@ void sri_epoch_close(sri_epoch **handle) {
     *handle = NULL;
 }
 
-/* ---- Pins --------------------------------------------------------------------------------------- */
+/* ---- Pins ------------------------------------------------------------------------------------ */
 
 /* The block after `block`, made when there is none; NULL when memory is short. */
 static pin_block *next_block(pin_block *block) {
@@ -117,7 +119,7 @@ void sri_epoch_unpin(sri_pin pin) {
     atomic_store_explicit(&pin.slot->epoch, 0, memory_order_release);
 }
 
-/* ---- The writer ------------------------------------------------------------------------------------ */
+/* ---- The writer ------------------------------------------------------------------------------ */
 
 void sri_epoch_retire(sri_epoch *epoch, sri_retired *item, void (*release)(sri_retired *retired)) {
     *item = (sri_retired){NULL, atomic_load(&epoch->current) + 1, release};

@@ -1,9 +1,10 @@
 /*
- * steady.h - an array that grows without moving: elements stay where they are, so that readers index it without
- * a lock while the one writer lets it grow.
+ * steady.h - an array that grows without moving: elements stay where they are, so that readers
+ * index it without a lock while the one writer lets it grow.
  *
- * Segments of doubling size hang on a small array of atomic pointers. Element i of a new segment is zero bytes.
- * What readers may see of the elements' contents is the owner's business (atomics, or publication after writing).
+ * Segments of doubling size hang on a small array of atomic pointers. Element i of a new segment is
+ * zero bytes. What readers may see of the elements' contents is the owner's business (atomics, or
+ * publication after writing).
  */
 #ifndef SRI_STEADY_H
 #define SRI_STEADY_H
@@ -21,8 +22,8 @@ typedef struct sri_steady {
     size_t capacity; /* the writer's */
 } sri_steady;
 
-/* Zero the struct and set `size` before the first use. Makes room for elements 0 to count - 1; false, with
- * what there was, when memory is short. */
+/* Zero the struct and set `size` before the first use. Makes room for elements 0 to count - 1;
+ * false, with what there was, when memory is short. */
 SR_MUST_CHECK bool sri_steady_reserve(sri_steady *array, size_t count);
 void sri_steady_free(sri_steady *array);
 size_t sri_steady_bytes(const sri_steady *array);

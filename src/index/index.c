@@ -1,15 +1,16 @@
 /*
- * index.c - the writer's side: rows are added and removed, copied out of sparse chunks, and what nobody can see any more
- * is freed.
+ * index.c - the writer's side: rows are added and removed, copied out of sparse chunks, and what
+ * nobody can see any more is freed.
  *
- * Adding writes the next slot of the last chunk, removing writes one number: both take the same time at any size. What is
- * removed stays where it is until its chunk goes as a whole (index_int.h). When more than an eighth of all slots are
- * dead, the emptiest chunk is emptied, a few rows with every change, by adding its live rows again at the end. So
- * there is no pause, no thread, and memory is at most some eighths more than what lives takes.
+ * Adding writes the next slot of the last chunk, removing writes one number: both take the same
+ * time at any size. What is removed stays where it is until its chunk goes as a whole
+ * (index_int.h). When more than an eighth of all slots are dead, the emptiest chunk is emptied, a
+ * few rows with every change, by adding its live rows again at the end. So there is no pause, no
+ * thread, and memory is at most some eighths more than what lives takes.
  *
- * Rejected: lists of free slots (a slot written again while a reader of an older version looks at it, and nothing could be said
- * about a chunk as a whole, as 1-bit codes do), and a thread that compacts (it would have to wait for the writer, or
- * the writer for it).
+ * Rejected: lists of free slots (a slot written again while a reader of an older version looks at
+ * it, and nothing could be said about a chunk as a whole, as 1-bit codes do), and a thread that
+ * compacts (it would have to wait for the writer, or the writer for it).
  */
 #include "index/index_int.h"
 #include "index/near.h"
@@ -79,7 +80,7 @@ void sri_index_stop(sri_index *index) {
     if (index != NULL) sri_near_stop(index);
 }
 
-/* ---- Chunks that go ----------------------------------------------------------------------------- */
+/* ---- Chunks that go -------------------------------------------------------------------------- */
 
 /* The second wait is over. */
 static void release_chunk(sri_retired *retired) {
@@ -117,7 +118,7 @@ static void leave_when_dead(sri_index *index, sri_chunk *home) {
     sri_epoch_retire(index->epoch, &home->retired, pass_chunk);
 }
 
-/* ---- Room ----------------------------------------------------------------------------------------- */
+/* ---- Room ------------------------------------------------------------------------------------ */
 
 static size_t chunk_bytes(const sri_index *index) {
     return offsetof(sri_chunk, codes) + SRI_CHUNK_ROWS * index->dimension +
@@ -206,7 +207,7 @@ void sri_index_set_route(sri_index *index, uint32_t route, uint64_t order) {
     *(uint64_t *)sri_steady_at(&index->orders, route) = order;
 }
 
-/* ---- Rows ------------------------------------------------------------------------------------------ */
+/* ---- Rows ------------------------------------------------------------------------------------ */
 
 /* The next spare chunk becomes the tail. */
 static void next_tail(sri_index *index) {
@@ -326,7 +327,7 @@ void sri_index_set_durable(sri_index *index, uint32_t slot) {
     sri_epoch_retire(index->epoch, &gone->retired, release_exact);
 }
 
-/* ---- Compaction -------------------------------------------------------------------------------------- */
+/* ---- Compaction ------------------------------------------------------------------------------ */
 
 /* The chunk with the fewest live rows, if it is worth its emptying. */
 static uint32_t find_victim(const sri_index *index) {
@@ -349,7 +350,8 @@ static bool room_to_move(sri_index *index, bool exact) {
 
 static bool move_row(sri_index *index, sri_chunk *home, size_t row, uint64_t born,
                      sri_index_moved_fn *moved, void *user) {
-    /* Looked at once: a reader may hang a row there at any moment, for which there would be no room. */
+    /* Looked at once: a reader may hang a row there at any moment, for which there would be no
+     * room. */
     const sri_exact *held = sri_exact_at(home, row);
     if (!room_to_move(index, held != NULL)) return false;
     size_t promised = index->promised, promised_exact = index->promised_exact;
@@ -392,7 +394,7 @@ void sri_index_compact(sri_index *index, size_t most, uint64_t born, sri_index_m
     }
 }
 
-/* ---- Figures ------------------------------------------------------------------------------------------- */
+/* ---- Figures --------------------------------------------------------------------------------- */
 
 size_t sri_index_near_rows(const sri_index *index) { return sri_near_rows(index); }
 

@@ -1,20 +1,21 @@
 /*
- * index_bits.c - 1-bit codes of a full chunk: with RaBitQ's estimator most rows are passed over after a look at an eighth of
- * their bytes.
+ * index_bits.c - 1-bit codes of a full chunk: with RaBitQ's estimator most rows are passed over
+ * after a look at an eighth of their bytes.
  *
- * Of a row o only the signs of its residual r = o - c are kept, c being the middle of the chunk, in rotated coordinates. With
- * s = signs of r, in {-1, 1}, and w = |r|^2 / sum|r_i|,
+ * Of a row o only the signs of its residual r = o - c are kept, c being the middle of the chunk, in
+ * rotated coordinates. With s = signs of r, in {-1, 1}, and w = |r|^2 / sum|r_i|,
  *
  *     <o, q> = <c, q> + <r, c> + <r, q - c>   and   <r, q - c> is about w (<s, q> - <s, c>)
  *
- * without bias (J. Gao, C. Long: RaBitQ, SIGMOD 2024, theorem 3.2). So a row needs two numbers, w and <r, c> - w <s, c>, and a query one
- * table of sums for all chunks, though each chunk has its own middle. The error is w <e, q - c>, e being what of s is
- * orthogonal to r; since the rotation is random, that is normal with deviation w |e| |q - c| / sqrt(D - 1). Middles matter:
- * cosines of unrelated texts are 0.4 to 0.6, and what they share tells no row from another.
+ * without bias (J. Gao, C. Long: RaBitQ, SIGMOD 2024, theorem 3.2). So a row needs two numbers, w
+ * and <r, c> - w <s, c>, and a query one table of sums for all chunks, though each chunk has its
+ * own middle. The error is w <e, q - c>, e being what of s is orthogonal to r; since the rotation
+ * is random, that is normal with deviation w |e| |q - c| / sqrt(D - 1). Middles matter: cosines of
+ * unrelated texts are 0.4 to 0.6, and what they share tells no row from another.
  *
- * Measured on 25,000 utterances of CLINC150 and Banking77 (bge-small, 384 dimensions): errors have 0.99 of the deviation that
- * theory gives; rows left over of which the third best route may be: 0.2 %. Two bits would halve the
- * error and double what is read of every row.
+ * Measured on 25,000 utterances of CLINC150 and Banking77 (bge-small, 384 dimensions): errors have
+ * 0.99 of the deviation that theory gives; rows left over of which the third best route may be: 0.2
+ * %. Two bits would halve the error and double what is read of every row.
  */
 #include "index/index_int.h"
 
@@ -48,7 +49,7 @@ void sri_bits_place(sri_bits *bits, void *memory, size_t dimension) {
     bits->centre = bits->bases + SRI_CHUNK_ROWS;
 }
 
-/* ---- Sealing ---------------------------------------------------------------------------------------- */
+/* ---- Sealing --------------------------------------------------------------------------------- */
 
 static void find_centre(const sri_chunk *chunk, size_t dimension, float *centre) {
     memset(centre, 0, dimension * sizeof *centre);

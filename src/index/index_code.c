@@ -1,16 +1,17 @@
 /*
- * index_code.c - a row as the index computes with it: rotated by a fixed pseudo-random orthonormal transform, then int8
- * with a scale of its own.
+ * index_code.c - a row as the index computes with it: rotated by a fixed pseudo-random orthonormal
+ * transform, then int8 with a scale of its own.
  *
- * The rotation spreads what a row says evenly over all coordinates, whatever the encoder does, so that one scale
- * wastes nothing and signs alone say much (J. Gao, C. Long: RaBitQ, SIGMOD 2024). It is that of RaBitQ-Library (Gao et al.
- * 2025) for any dimension without padding: in each round random signs, a fast Hadamard transform of the first or,
- * in every second round, the last power of two that fits, and a step of Kac's walk, which turns coordinate i with i + half
- * by 45 degrees. A dense random matrix was rejected: dimension^2 operations and as much memory.
+ * The rotation spreads what a row says evenly over all coordinates, whatever the encoder does, so
+ * that one scale wastes nothing and signs alone say much (J. Gao, C. Long: RaBitQ, SIGMOD 2024). It
+ * is that of RaBitQ-Library (Gao et al. 2025) for any dimension without padding: in each round
+ * random signs, a fast Hadamard transform of the first or, in every second round, the last power of
+ * two that fits, and a step of Kac's walk, which turns coordinate i with i + half by 45 degrees. A
+ * dense random matrix was rejected: dimension^2 operations and as much memory.
  *
- * Codes lie in databases, so they are the same on every machine: each value has one order of additions and multiplications,
- * no fused one, and signs come from a generator of our own. Changing anything here needs another version of the
- * store's schema.
+ * Codes lie in databases, so they are the same on every machine: each value has one order of
+ * additions and multiplications, no fused one, and signs come from a generator of our own. Changing
+ * anything here needs another version of the store's schema.
  */
 #include "index/index_int.h"
 
@@ -102,9 +103,10 @@ void sri_index_rotate(const float *vector, size_t dimension, float *rotated) {
     rotate(rotated, dimension);
 }
 
-/* ---- Codes -------------------------------------------------------------------------------------- */
+/* ---- Codes ----------------------------------------------------------------------------------- */
 
-/* Adding and taking off 1.5 * 2^23 rounds to the nearest whole number, ties to even, wherever this is compiled. */
+/* Adding and taking off 1.5 * 2^23 rounds to the nearest whole number, ties to even, wherever
+ * this is compiled. */
 static float round_off(const float *x, size_t n, int8_t *values) {
     const float magic = 12582912.0f;
     float most[LANES] = {0}, largest = 0;

@@ -1,14 +1,16 @@
 /*
  * index_int.h - what the files of index share: the chunk, and how a slot leads to its row.
  *
- * Rows stand in chunks of SRI_CHUNK_ROWS slots, taken in order and never twice. A chunk never moves; the directory is a
- * steady array (base/steady.h) of atomic pointers. What a reader may look at of a row is written before `used` counts it
- * (release, acquire) and stays as it is, but for `died`, an atomic that only ever changes from FOREVER to a version
- * which no reader at hand has, and the pointer to the fp32 row, which may come and go.
+ * Rows stand in chunks of SRI_CHUNK_ROWS slots, taken in order and never twice. A chunk never
+ * moves; the directory is a steady array (base/steady.h) of atomic pointers. What a reader may look
+ * at of a row is written before `used` counts it (release, acquire) and stays as it is, but for
+ * `died`, an atomic that only ever changes from FOREVER to a version which no reader at hand has,
+ * and the pointer to the fp32 row, which may come and go.
  *
- * Why a chunk goes in two steps. Readers of older versions still need the rows of a chunk whose last row has died, so it
- * stays in the directory until all of them are gone (first wait); but a newer reader may have found it there and be
- * looking at its dead rows when it is taken out (second wait).
+ * Why a chunk goes in two steps. Readers of older versions still need the rows of a chunk whose
+ * last row has died, so it stays in the directory until all of them are gone (first wait); but a
+ * newer reader may have found it there and be looking at its dead rows when it is taken out (second
+ * wait).
  */
 #ifndef SRI_INDEX_INT_H
 #define SRI_INDEX_INT_H
@@ -118,8 +120,8 @@ void sri_index_rotate(const float *vector, size_t dimension, float *rotated);
 /* values[0 .. dimension - 1]: the rotated vector in steps of the scale that is returned. */
 float sri_index_quantize(const float *vector, size_t dimension, int8_t *values);
 
-/* The bytes of a chunk's 1-bit codes, 0 where there are none; lets `bits` point to them, behind the codes; and
- * fills them, when the chunk is full. */
+/* The bytes of a chunk's 1-bit codes, 0 where there are none; lets `bits` point to them, behind
+ * the codes; and fills them, when the chunk is full. */
 size_t sri_bits_bytes(size_t dimension);
 void sri_bits_place(sri_bits *bits, void *memory, size_t dimension);
 void sri_bits_seal(sri_chunk *chunk, size_t dimension);

@@ -1,8 +1,10 @@
 /*
- * index_query.c - what a query is turned into before it meets rows: rotated, in integer steps, and as tables of sums.
+ * index_query.c - what a query is turned into before it meets rows: rotated, in integer steps, and
+ * as tables of sums.
  *
- * Steps go to 16319, two signed bytes each, so that dot products of codes are as exact as the row's own steps: one byte would add as much
- * noise again, and that decides how many fp32 rows have to be fetched.
+ * Steps go to 16319, two signed bytes each, so that dot products of codes are as exact as the row's
+ * own steps: one byte would add as much noise again, and that decides how many fp32 rows have to be
+ * fetched.
  */
 #include "index/index_search_int.h"
 
@@ -12,9 +14,9 @@
 
 #define MOST_STEPS 16319 /* 127 * 128 + 63 */
 
-/* A code's dot product has an error of sum q_i d_i, each d_i within half a step of the row. In few dimensions they may all
- * point the same way; in many they are as random as the rotation, and six deviations are allowed for: uniform ones,
- * whose deviation is 1 / sqrt(12) of a step. */
+/* A code's dot product has an error of sum q_i d_i, each d_i within half a step of the row. In
+ * few dimensions they may all point the same way; in many they are as random as the rotation,
+ * and six deviations are allowed for: uniform ones, whose deviation is 1 / sqrt(12) of a step. */
 #define RANDOM_FROM 128
 #define DEVIATIONS  6.0f
 
@@ -43,7 +45,8 @@ static void into_steps(sri_prepared *p, size_t n) {
     }
 }
 
-/* The part of four values that are not negative where their sign is set: bit j of `pattern` stands for value j. */
+/* The part of four values that are not negative where their sign is set: bit j of `pattern`
+ * stands for value j. */
 static void fill_table(const float four[4], float inverse, uint8_t *table) {
     float lowest = 0;
     for (int j = 0; j < 4; j++) lowest += fminf(four[j], 0.0f);
@@ -54,7 +57,8 @@ static void fill_table(const float four[4], float inverse, uint8_t *table) {
     }
 }
 
-/* signs . q = 2 * (sum of the values with sign 1) - sum of all; a table counts from the group's lowest sum. */
+/* signs . q = 2 * (sum of the values with sign 1) - sum of all; a table counts from the group's
+ * lowest sum. */
 static void make_tables(sri_prepared *p, size_t n) {
     size_t groups = (n + 3) / 4;
     float widest = 0, lowest = 0, all = 0;

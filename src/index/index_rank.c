@@ -1,9 +1,10 @@
 /*
- * index_rank.c - the last step of a search: exact scores of the few candidates, and their order; fp32 rows for it, from
- * memory or from the store.
+ * index_rank.c - the last step of a search: exact scores of the few candidates, and their order;
+ * fp32 rows for it, from memory or from the store.
  *
- * A row that had to be fetched stays in memory while the budget lasts: whoever fetches it hangs it on its chunk, if nobody
- * has done so meanwhile. So readers warm the index without a lock, and what they hung there goes with the chunk.
+ * A row that had to be fetched stays in memory while the budget lasts: whoever fetches it hangs it
+ * on its chunk, if nobody has done so meanwhile. So readers warm the index without a lock, and what
+ * they hung there goes with the chunk.
  */
 #include "index/index_search_int.h"
 
@@ -13,7 +14,7 @@
 
 #include "kernels/kernels.h"
 
-/* ---- Working memory --------------------------------------------------------------------------------------- */
+/* ---- Working memory -------------------------------------------------------------------------- */
 
 void sri_index_scratch_free(sri_index_scratch *scratch) {
     struct sri_index_work *work = scratch->work;
@@ -57,7 +58,7 @@ bool sri_search_room(struct sri_index_work *work, size_t parts) {
     return true;
 }
 
-/* ---- fp32 rows ------------------------------------------------------------------------------------------------ */
+/* ---- fp32 rows ------------------------------------------------------------------------------- */
 
 static sri_chunk *home_of(const sri_index *index, uint32_t slot) {
     return sri_chunk_at(index, slot / SRI_CHUNK_ROWS);
@@ -76,8 +77,9 @@ static void remember(const sri_index *index, sri_chunk *home, size_t row, const 
         sri_free(made);
 }
 
-/* The fp32 rows of up to SRI_INDEX_FETCH slots, those in memory where they are, and others in `room`, of as many
- * rows; NULL where one cannot be had. Returns how many were fetched: they stand in `room` in order. */
+/* The fp32 rows of up to SRI_INDEX_FETCH slots, those in memory where they are, and others in
+ * `room`, of as many rows; NULL where one cannot be had. Returns how many were fetched: they
+ * stand in `room` in order. */
 static size_t find_rows(const sri_index *index, const uint32_t *slots, size_t n,
                         const sri_index_source *source, float *room, const float **rows) {
     uint64_t utterances[SRI_INDEX_FETCH];
@@ -110,7 +112,8 @@ bool sri_index_vectors(const sri_index *index, const uint32_t *slots, size_t n,
         size_t some = SRI_MIN(n - from, (size_t)SRI_INDEX_FETCH);
         float *to = rows + from * index->dimension;
         find_rows(index, slots + from, some, source, to, at);
-        /* Fetched rows stand at the front, none behind its place: from the last on, nothing is overwritten. */
+        /* Fetched rows stand at the front, none behind its place: from the last on, nothing is
+         * overwritten. */
         for (size_t i = some; i-- > 0;) {
             if (at[i] != NULL) memmove(to + i * index->dimension, at[i], bytes);
             if (found != NULL) found[from + i] = at[i] != NULL;
@@ -120,7 +123,7 @@ bool sri_index_vectors(const sri_index *index, const uint32_t *slots, size_t n,
     return all;
 }
 
-/* ---- Scores ------------------------------------------------------------------------------------------------------ */
+/* ---- Scores ---------------------------------------------------------------------------------- */
 
 static float code_score(const sri_index *index, const sri_prepared *p, uint32_t slot) {
     const sri_chunk *home = home_of(index, slot);
@@ -155,7 +158,7 @@ bool sri_index_scores(const sri_index *index, const float *query, const uint32_t
     return true;
 }
 
-/* ---- Order --------------------------------------------------------------------------------------------------------- */
+/* ---- Order ----------------------------------------------------------------------------------- */
 
 /* By route; of a route the best first. */
 static int by_route(const void *a, const void *b) {

@@ -1,9 +1,11 @@
 /*
- * index_search_int.h - what the files of the search share: a query made ready, and where the best so far is kept.
+ * index_search_int.h - what the files of the search share: a query made ready, and where the best
+ * so far is kept.
  *
- * Three scores of a row and a query: the estimate from signs, whose bound lets most rows be passed over; the dot product of
- * the codes, by integers; and that of the fp32 rows. Every step keeps what could be among the best k routes within the
- * error of the one before, so the last step decides alone.
+ * Three scores of a row and a query: the estimate from signs, whose bound lets most rows be passed
+ * over; the dot product of the codes, by integers; and that of the fp32 rows. Every step keeps what
+ * could be among the best k routes within the error of the one before, so the last step decides
+ * alone.
  */
 #ifndef SRI_INDEX_SEARCH_INT_H
 #define SRI_INDEX_SEARCH_INT_H
@@ -14,8 +16,7 @@
 typedef struct sri_prepared {
     const float *vector;
     float *rotated; /* [dimension] */
-    int8_t *
-        halves; /* [2, dimension]: in steps, 128 * the first + the second; steps from -16319 to 16319 */
+    int8_t *halves; /* [2, dimension]: steps, to 16319, are 128 * the first + the second */
     float step;
     float length;
     float noise;                    /* of a code's dot product, in its row's scale */
@@ -73,8 +74,7 @@ typedef struct sri_scan {
     size_t k, count;
     uint32_t routes[SRI_BOARD_MOST];
     float lowers[SRI_BOARD_MOST];
-    sri_seed seeds
-        [SRI_SEEDS_MOST]; /* the rows with the highest estimates; the lowest of them first, as in a heap */
+    sri_seed seeds[SRI_SEEDS_MOST]; /* the highest estimates: a heap, the lowest on top */
     size_t seed_count, seed_limit;
     uint16_t *sums; /* [planned chunks, SRI_CHUNK_ROWS], of the first pass */
     /* Rows whose codes are on their way from memory. */
@@ -117,7 +117,8 @@ struct sri_index_work {
 /* Adds a row that may be among the best to the candidates. */
 void sri_scan_keep(sri_scan *scan, sri_candidate candidate);
 
-/* The last step: the best routes among the first `n` candidates of a scan by exact scores. False when memory is short. */
+/* The last step: the best routes among the first `n` candidates of a scan by exact scores. False
+ * when memory is short. */
 SR_MUST_CHECK bool sri_rank(const sri_index *index, const sri_index_query *query,
                             const sri_scan *scan, size_t n, struct sri_index_work *work,
                             sri_hit *hits, size_t *count);

@@ -122,20 +122,21 @@ typedef void sri_attend_fn(const sri_attention *attention);
 typedef void sri_dots_fn(const float *queries, size_t query_count, const float *vectors, size_t n,
                          size_t dim, float *out);
 
-/* out[q * n + i] = queries[q] . rows[i]: exact dot products of `dim` signed bytes from -127 to 127, the rows being
- * anywhere. dim is at most 65536. */
+/* out[q * n + i] = queries[q] . rows[i]: exact dot products of `dim` signed bytes from -127 to
+ * 127, the rows being anywhere. dim is at most 65536. */
 typedef void sri_dots_s8_fn(const int8_t *queries, size_t query_count, const int8_t *const *rows,
                             size_t n, size_t dim, int32_t *out);
 
-/* Rows of signs stand by SRI_BIT_ROWS in a block, four dimensions in a group: bits [blocks, groups, SRI_BIT_ROWS / 2].
- * Byte j of a group has the four bits of row j of the block in its lower half and those of row j + SRI_BIT_ROWS / 2 in its
- * upper half. */
+/* Rows of signs stand by SRI_BIT_ROWS in a block, four dimensions in a group: bits [blocks,
+ * groups, SRI_BIT_ROWS / 2]. Byte j of a group has the four bits of row j of the block in its
+ * lower half and those of row j + SRI_BIT_ROWS / 2 in its upper half. */
 #define SRI_BIT_ROWS  128
 #define SRI_BIT_TABLE 16 /* entries of a group's table */
 #define SRI_BIT_MOST  63 /* the largest entry: four of them fit a byte */
 
-/* sums[row] = sum over groups g of tables[g * SRI_BIT_TABLE + the four bits of row and g], modulo 65536; for all rows of all
- * blocks. Entries are at most SRI_BIT_MOST. (FastScan: F. Andre, A.-M. Kermarrec, N. Le Scouarnec, 2017.) */
+/* sums[row] = sum over groups g of tables[g * SRI_BIT_TABLE + the four bits of row and g],
+ * modulo 65536; for all rows of all blocks. Entries are at most SRI_BIT_MOST. (FastScan: F.
+ * Andre, A.-M. Kermarrec, N. Le Scouarnec, 2017.) */
 typedef void sri_sum_bits_fn(const uint8_t *bits, size_t blocks, size_t groups,
                              const uint8_t *tables, uint16_t *sums);
 
@@ -147,8 +148,8 @@ typedef struct sri_bounds {
     float step, offset, least;
 } sri_bounds;
 
-/* Lists the rows whose bound is at least `least`, ascending, with their bounds, and returns their number. `rows` and `found`
- * have room for n. */
+/* Lists the rows whose bound is at least `least`, ascending, with their bounds, and returns
+ * their number. `rows` and `found` have room for n. */
 typedef size_t sri_pick_fn(const sri_bounds *bounds, uint32_t *rows, float *found);
 
 /* A row of a table and what it is multiplied by. */

@@ -1,5 +1,6 @@
 /*
- * test_epoch.c - what readers may see is kept until they have gone on, and arrays that grow under readers (epoch.c, steady.c).
+ * test_epoch.c - what readers may see is kept until they have gone on, and arrays that grow under
+ * readers (epoch.c, steady.c).
  */
 #include "unit.h"
 
@@ -99,7 +100,7 @@ static void any_number_may_be_pinned(void **state) {
     sri_epoch_close(&epoch);
 }
 
-/* ---- Threads --------------------------------------------------------------------------------------- */
+/* ---- Threads --------------------------------------------------------------------------------- */
 
 typedef struct shared {
     sri_epoch *epoch;
@@ -153,7 +154,7 @@ static void readers_beside_a_writer_see_whole_things(void **state) {
     free(atomic_load(&s.newest));
 }
 
-/* ---- Steady arrays ------------------------------------------------------------------------------------ */
+/* ---- Steady arrays --------------------------------------------------------------------------- */
 
 static void elements_stay_where_they_are(void **state) {
     (void)state;

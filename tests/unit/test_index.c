@@ -1,8 +1,9 @@
 /*
- * test_index.c - the index against brute force, under random changes, with readers of older versions.
+ * test_index.c - the index against brute force, under random changes, with readers of older
+ * versions.
  *
- * A model keeps every row that there ever was; its answer is exhaustive search with the same kernel. Scores, routes,
- * rows and their order must be equal to the bit.
+ * A model keeps every row that there ever was; its answer is exhaustive search with the same
+ * kernel. Scores, routes, rows and their order must be equal to the bit.
  */
 #include "unit.h"
 
@@ -129,7 +130,7 @@ static void close_table(table *t) {
     free(t);
 }
 
-/* ---- Changes ------------------------------------------------------------------------------------------ */
+/* ---- Changes --------------------------------------------------------------------------------- */
 
 static void add_vector(table *t, const float *vector, uint32_t route, bool durable,
                        bool code_only) {
@@ -231,7 +232,7 @@ static void mutate(table *t, int adds, int removals) {
     publish(t);
 }
 
-/* ---- The answer that must come ---------------------------------------------------------------------------- */
+/* ---- The answer that must come --------------------------------------------------------------- */
 
 static bool in_version(const model_row *row, uint64_t version) {
     return row->born <= version && version < row->died;
@@ -309,7 +310,7 @@ static void check(table *t, uint64_t version) {
     free(queries);
 }
 
-/* ---- Tests -------------------------------------------------------------------------------------------------- */
+/* ---- Tests ----------------------------------------------------------------------------------- */
 
 static void under_changes(int dimension, int kind, size_t exact_bytes, int rounds, int adds) {
     enum { PINS = 3 };
@@ -363,7 +364,7 @@ static void rows_come_from_the_store(void **state) {
     under_changes(24, DUPLICATES, 100 * 24 * sizeof(float), 30, 300);
 }
 
-/* ---- Many rows, most of which are passed over ------------------------------------------------------------------- */
+/* ---- Many rows, most of which are passed over ------------------------------------------------ */
 
 typedef struct led_search {
     table *t;
@@ -422,7 +423,7 @@ static void equals_brute_force_where_most_rows_are_passed_over(void **state) {
     many_rows(130, CLUSTERED, 0);
 }
 
-/* ---- Rows that cannot be had, single rows ------------------------------------------------------------------------ */
+/* ---- Rows that cannot be had, single rows ---------------------------------------------------- */
 
 static void a_row_that_is_gone_keeps_the_score_of_its_code(void **state) {
     (void)state;
@@ -479,7 +480,7 @@ static void single_rows_are_exact(void **state) {
     close_table(t);
 }
 
-/* ---- Codes ------------------------------------------------------------------------------------------------------- */
+/* ---- Codes ----------------------------------------------------------------------------------- */
 
 static void codes_keep_dot_products(void **state) {
     (void)state;
@@ -549,9 +550,10 @@ static void damaged_codes_are_refused(void **state) {
     assert_false(sri_index_code_valid(other, 16));
 }
 
-/* ---- Memory ------------------------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
-/* Adds and removes far more than lives; a reader that never goes on keeps its own rows, not the others'. */
+/* Adds and removes far more than lives; a reader that never goes on keeps its own rows, not the
+ * others'. */
 static void memory_is_bounded_under_churn(void **state) {
     (void)state;
     enum { LIVE = 3000, ROUNDS = 60 };
@@ -654,7 +656,7 @@ static void odd_queries_do_no_harm(void **state) {
     close_table(t);
 }
 
-/* ---- Readers beside a writer --------------------------------------------------------------------------------------- */
+/* ---- Readers beside a writer ----------------------------------------------------------------- */
 
 enum { TOPICS = 12, BALLAST = 2500, WIDTH = 128, READERS = 3 };
 

@@ -1,12 +1,12 @@
 /*
- * scan_neon.c - the search of an index with NEON: tables of 16 sums looked up by tbl, 16 rows at a time; products of
- * bytes in words, added up in pairs.
+ * scan_neon.c - the search of an index with NEON: tables of 16 sums looked up by tbl, 16 rows at a
+ * time; products of bytes in words, added up in pairs.
  */
 #include "kernels/arm/math_neon.h"
 
 enum { HALF = SRI_BIT_ROWS / 2, LANES = 16 };
 
-/* ---- Bits: sums of up to four groups in bytes, of all groups in words ------------------------------- */
+/* ---- Bits: sums of up to four groups in bytes, of all groups in words ------------------------ */
 
 /* The sums of 16 rows and of those 64 further on. */
 static void sum_part(const uint8_t *bits, size_t groups, const uint8_t *tables, uint16_t *sums) {
@@ -37,7 +37,7 @@ static void sum_bits(const uint8_t *bits, size_t blocks, size_t groups, const ui
             sum_part(bits + part, groups, tables, sums + part);
 }
 
-/* ---- Bounds ------------------------------------------------------------------------------------------ */
+/* ---- Bounds ---------------------------------------------------------------------------------- */
 
 SRI_INLINE float bound_of(const sri_bounds *b, size_t i) {
     return fmaf(b->weights[i], fmaf((float)b->sums[i], b->step, b->offset), b->bases[i]);
@@ -70,7 +70,7 @@ static size_t pick(const sri_bounds *b, uint32_t *rows, float *found) {
     return count;
 }
 
-/* ---- Bytes ---------------------------------------------------------------------------------------------- */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 static int32_t dot_row(const int8_t *query, const int8_t *row, size_t dim) {
     int32x4_t sums = vdupq_n_s32(0);

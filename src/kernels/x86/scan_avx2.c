@@ -1,6 +1,6 @@
 /*
- * scan_avx2.c - the search of an index with AVX2: tables of 16 sums looked up by vpshufb, 32 rows at a time; bytes
- * multiplied as words, since vpmaddubsw saturates.
+ * scan_avx2.c - the search of an index with AVX2: tables of 16 sums looked up by vpshufb, 32 rows
+ * at a time; bytes multiplied as words, since vpmaddubsw saturates.
  */
 #include "kernels/x86/math_avx2.h"
 
@@ -8,7 +8,7 @@ enum { HALF = SRI_BIT_ROWS / 2, LANES = 32 };
 
 SRI_INLINE __m256i load(const void *from) { return _mm256_loadu_si256(from); }
 
-/* ---- Bits: sums of up to four groups in bytes, of all groups in words ------------------------------- */
+/* ---- Bits: sums of up to four groups in bytes, of all groups in words ------------------------ */
 
 typedef struct word_sums {
     __m256i both, odd; /* words: even rows' sums and 256 times the odd ones'; odd rows' sums */
@@ -55,7 +55,7 @@ static void sum_bits(const uint8_t *bits, size_t blocks, size_t groups, const ui
             sum_part(bits + part, groups, tables, sums + part);
 }
 
-/* ---- Bounds ------------------------------------------------------------------------------------------ */
+/* ---- Bounds ---------------------------------------------------------------------------------- */
 
 static size_t pick(const sri_bounds *b, uint32_t *rows, float *found) {
     size_t count = 0, i = 0;
@@ -85,7 +85,7 @@ static size_t pick(const sri_bounds *b, uint32_t *rows, float *found) {
     return count;
 }
 
-/* ---- Bytes --------------------------------------------------------------------------------------------- */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 SRI_INLINE int32_t sum8(__m256i sums) {
     __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));

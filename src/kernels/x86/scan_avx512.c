@@ -1,16 +1,18 @@
 /*
- * scan_avx512.c - the search of an index with AVX-512: tables of 16 sums looked up by vpshufb, 64 rows at a time.
+ * scan_avx512.c - the search of an index with AVX-512: tables of 16 sums looked up by vpshufb, 64
+ * rows at a time.
  *
- * A register holds one group of 64 rows, not four groups of 16: the table is loaded into all four parts at no
- * cost, and nothing has to be added across them. For 128 rows and four groups: 8 loads and 32 operations.
- * Rejected: vpopcntq of the query's bit planes (as many operations for a query of 4 bits, which is
- * coarser), and vpermb with tables of 64 (needs VBMI, and 6 of 8 bits of memory).
+ * A register holds one group of 64 rows, not four groups of 16: the table is loaded into all four
+ * parts at no cost, and nothing has to be added across them. For 128 rows and four groups: 8 loads
+ * and 32 operations. Rejected: vpopcntq of the query's bit planes (as many operations for a query
+ * of 4 bits, which is coarser), and vpermb with tables of 64 (needs VBMI, and 6 of 8 bits of
+ * memory).
  */
 #include "kernels/x86/math_avx512.h"
 
 enum { HALF = SRI_BIT_ROWS / 2 };
 
-/* ---- Bits: sums of up to four groups in bytes, of all groups in words ------------------------------- */
+/* ---- Bits: sums of up to four groups in bytes, of all groups in words ------------------------ */
 
 typedef struct word_sums {
     __m512i both, odd; /* words: even rows' sums and 256 times the odd ones'; odd rows' sums */
@@ -69,7 +71,7 @@ static void sum_bits(const uint8_t *bits, size_t blocks, size_t groups, const ui
         sum_block(bits + b * groups * HALF, groups, tables, sums + b * SRI_BIT_ROWS);
 }
 
-/* ---- Bounds ------------------------------------------------------------------------------------------ */
+/* ---- Bounds ---------------------------------------------------------------------------------- */
 
 static size_t pick(const sri_bounds *b, uint32_t *rows, float *found) {
     size_t count = 0;
@@ -94,7 +96,7 @@ static size_t pick(const sri_bounds *b, uint32_t *rows, float *found) {
     return count;
 }
 
-/* ---- Bytes, multiplied as words -------------------------------------------------------------------------- */
+/* ---- Bytes, multiplied as words -------------------------------------------------------------- */
 
 SRI_INLINE __m512i widen_bytes(const int8_t *from, size_t left) {
     if (left >= 32) return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)from));

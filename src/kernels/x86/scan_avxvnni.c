@@ -1,10 +1,11 @@
 /*
- * scan_avxvnni.c - dot products of bytes with AVX-VNNI: vpdpbusd wants one side unsigned, so 128 is added to the rows
- * (by their highest bit) and 128 times the query's sum taken off.
+ * scan_avxvnni.c - dot products of bytes with AVX-VNNI: vpdpbusd wants one side unsigned, so 128 is
+ * added to the rows (by their highest bit) and 128 times the query's sum taken off.
  */
 #include "kernels/x86/math_avx2.h"
 
-/* As assembly, because GCC 12 copies the sum around the intrinsic. {vex}: not AVX-512's encoding. */
+/* As assembly, because GCC 12 copies the sum around the intrinsic. {vex}: not AVX-512's
+ * encoding. */
 #define DPBUSD(sum, a, w) __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(w))
 
 SRI_INLINE __m256i load(const int8_t *from) { return _mm256_loadu_si256((const __m256i *)from); }

@@ -1,6 +1,7 @@
 /*
- * scan_vnni.c - dot products of bytes with AVX-512 VNNI: vpdpbusd wants one side unsigned, so 128 is added to the rows
- * (by their highest bit) and 128 times the query's sum taken off. Tiles of two queries by four rows.
+ * scan_vnni.c - dot products of bytes with AVX-512 VNNI: vpdpbusd wants one side unsigned, so 128
+ * is added to the rows (by their highest bit) and 128 times the query's sum taken off. Tiles of two
+ * queries by four rows.
  */
 #include "kernels/x86/math_avx512.h"
 
