@@ -1,18 +1,21 @@
 /*
- * near.c - an approximate index (Faiss's HNSW or IVF) over the full chunks, for tables that are too large to be scanned.
+ * near.c - an approximate index (Faiss's HNSW or IVF) over the full chunks, for tables that are too
+ * large to be scanned.
  *
- * It is never changed once searched, and knows nothing of versions. It gives slots of rows that probably are near; the search looks
- * whether they are there in its version, scores them as it scores any row, and scans the chunks that are not covered: the tail, and all
- * that was filled since. So an addition or a removal counts from the next query on, and scores and order are the exact
- * search's; only a row of a covered chunk may be missed.
+ * It is never changed once searched, and knows nothing of versions. It gives slots of rows that
+ * probably are near; the search looks whether they are there in its version, scores them as it
+ * scores any row, and scans the chunks that are not covered: the tail, and all that was filled
+ * since. So an addition or a removal counts from the next query on, and scores and order are the
+ * exact search's; only a row of a covered chunk may be missed.
  *
- * When the chunks filled since are a quarter of those that are covered, a thread builds the next one, over all full chunks. It reads a
- * chunk's codes under a pin of its own and lets go before it adds them, so a build of minutes holds nothing back. Chunks
- * move away and their numbers are used again meanwhile. So a chunk itself says by which state it is covered: its
- * generation, in one of two places, that the state in use and the one that is being built do not write over each other.
+ * When the chunks filled since are a quarter of those that are covered, a thread builds the next
+ * one, over all full chunks. It reads a chunk's codes under a pin of its own and lets go before it
+ * adds them, so a build of minutes holds nothing back. Chunks move away and their numbers are used
+ * again meanwhile. So a chunk itself says by which state it is covered: its generation, in one of
+ * two places, that the state in use and the one that is being built do not write over each other.
  *
- * Rejected: adding to the graph as rows come (Faiss does not search while it adds, and an addition takes 200 us instead
- * of two), and removing from it (its graphs cannot).
+ * Rejected: adding to the graph as rows come (Faiss does not search while it adds, and an addition
+ * takes milliseconds instead of microseconds), and removing from it (its graphs cannot).
  */
 #include "index/near.h"
 
@@ -62,7 +65,7 @@ static void free_near(sri_near *near) {
 
 static void release_near(sri_retired *retired) { free_near((sri_near *)retired); }
 
-/* ---- Building ---------------------------------------------------------------------------------- */
+/* ---- Building ------------------------------------------------------------------------------- */
 
 /* Writes the rows of a full chunk that live now, and their places; returns how many. */
 static size_t copy_rows(const sri_chunk *chunk, size_t dimension, float *rows, uint32_t *places) {
@@ -210,7 +213,8 @@ static void *build_on(void *user) {
     return NULL;
 }
 
-/* ---- Opening and closing ------------------------------------------------------------------------- */
+/* ---- Opening and closing
+ * ------------------------------------------------------------------------- */
 
 sr_status sri_near_open(sri_index *index, sr_error *error) {
     sri_near_builder *builder = sri_alloc_zero(1, sizeof *builder);
@@ -254,7 +258,8 @@ void sri_near_close(sri_index *index) {
     index->builder = NULL;
 }
 
-/* ---- The writer ------------------------------------------------------------------------------------ */
+/* ---- The writer
+ * ------------------------------------------------------------------------------------ */
 
 void sri_near_chunk_is_full(sri_index *index) {
     sri_near_builder *builder = index->builder;
@@ -284,7 +289,8 @@ size_t sri_near_rows(const sri_index *index) {
     return rows;
 }
 
-/* ---- Readers ----------------------------------------------------------------------------------------- */
+/* ---- Readers
+ * ----------------------------------------------------------------------------------------- */
 
 const sri_near *sri_near_of(const sri_index *index) {
     return atomic_load_explicit(&((sri_index *)(uintptr_t)index)->near, memory_order_acquire);

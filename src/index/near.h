@@ -1,7 +1,8 @@
 /*
  * near.h - candidates from an approximate index over part of the rows, for the search to judge.
  *
- * Built where Meson's option `faiss` is enabled (SRI_FAISS); without it nothing ever covers a chunk. See near.c.
+ * Built where Meson's option `faiss` is enabled (SRI_FAISS); without it nothing ever covers a
+ * chunk. See near.c.
  */
 #ifndef SRI_INDEX_NEAR_H
 #define SRI_INDEX_NEAR_H
@@ -34,8 +35,9 @@ size_t sri_near_rows(const sri_index *index);
 const sri_near *sri_near_of(const sri_index *index);
 /* Whether the rows of a chunk are left to it. */
 bool sri_near_covers(const sri_near *near, const sri_chunk *chunk);
-/* Slots that probably are the best for a rotated query which asks for `k` routes, at most SRI_NEAR_MOST, of chunks that were
- * covered when it was built; dead ones among them. Returns how many. */
+/* Slots that probably are the best for a rotated query which asks for `k` routes, at most
+ * SRI_NEAR_MOST, of chunks that were covered when it was built; dead ones among them. Returns how
+ * many. */
 size_t sri_near_find(const sri_near *near, const float *rotated, size_t k, uint32_t *slots);
 
 #else

@@ -1,6 +1,6 @@
 /*
- * test_near.c - the approximate index: what it finds of what brute force finds, and that changes count at once although it never
- * changes itself. Without Faiss: that it says so.
+ * test_near.c - the approximate index: what it finds of what brute force finds, and that changes
+ * count at once although it never changes itself. Without Faiss: that it says so.
  */
 #include "unit.h"
 
@@ -177,7 +177,8 @@ static void lists_find_nearly_all(void **state) {
     finds_nearly_all(SRI_INDEX_IVF, 90);
 }
 
-/* What was removed is not found by the next version, still by the one before, and what was added is found. */
+/* What was removed is not found by the next version, still by the one before, and what was added is
+ * found. */
 static void changes_count_at_once(void **state) {
     (void)state;
     table t;

@@ -1,12 +1,14 @@
 /*
- * index_speed.c - times the search index by itself, for the comparison with others' indexes; table.py calls it.
+ * index_speed.c - times the search index by itself, for the comparison with others' indexes;
+ * table.py calls it.
  *
  *     index_speed VECTORS DIMENSION ROWS QUERIES ROUTES SECONDS ANSWERS [exact|hnsw|ivf]
  *
- * Every five rows are a route. One query at a time, then a thousand at once, for the best ROUTES routes each; on one thread,
- * then on two, which share out a single query and take half of the thousand each. The rows count as stored: their
- * fp32 is taken from VECTORS, which is mapped, when the last few candidates want it, and is not in the index's memory. ANSWERS
- * takes the score and row found for each query of the thousand. Prints one line of JSON.
+ * Every five rows are a route. One query at a time, then a thousand at once, for the best ROUTES
+ * routes each; on one thread, then on two, which share out a single query and take half of the
+ * thousand each. The rows count as stored: their fp32 is taken from VECTORS, which is mapped, when
+ * the last few candidates want it, and is not in the index's memory. ANSWERS takes the score and
+ * row found for each query of the thousand. Prints one line of JSON.
  */
 #include "table_input.h"
 
@@ -27,7 +29,7 @@ typedef struct search {
     size_t at, n;                 /* the query of one; how many a task takes */
 } search;
 
-/* ---- The index --------------------------------------------------------------------------------- */
+/* ---- The index ------------------------------------------------------------------------------ */
 
 static void fetch(void *user, const uint64_t *utterances, size_t n, float *rows, uint8_t *found) {
     const table_rows *from = user;
@@ -75,7 +77,7 @@ static sri_index *make(const table_rows *rows, size_t count, sri_epoch *epoch,
     return index;
 }
 
-/* ---- Searching --------------------------------------------------------------------------------- */
+/* ---- Searching ------------------------------------------------------------------------------ */
 
 static void ask(search *this, size_t from, size_t n, int slot, sri_team *team) {
     sri_index_query query = {.queries = table_row(this->queries, from),

@@ -1,4 +1,5 @@
-/* table_change.c - what changes of a table cost, by themselves and for those who read it meanwhile. */
+/* table_change.c - what changes of a table cost, by themselves and for those who read it meanwhile.
+ */
 #include "table_speed.h"
 
 #include <pthread.h>
@@ -183,7 +184,8 @@ static void print_state(const char *database, size_t pairs) {
            table_memory("RssAnon"), table_file_mb(database, ""), table_file_mb(database, "-wal"));
 }
 
-/* Routes are added at one end and removed at the other, so that what is there moves through all of memory. */
+/* Routes are added at one end and removed at the other, so that what is there moves through all of
+ * memory. */
 int table_churn(int count, char **arguments) {
     enum { STEPS = 10, ALIVE = 1000 };
     if (count != 4) return 2;

@@ -1,6 +1,6 @@
 /*
- * table_input.h - what the programs that time tables share: vectors and texts mapped from files, an encoder
- * that only looks vectors up, clocks and memory.
+ * table_input.h - what the programs that time tables share: vectors and texts mapped from files, an
+ * encoder that only looks vectors up, clocks and memory.
  *
  * These are programs: what goes wrong is told on standard error and ends them.
  */

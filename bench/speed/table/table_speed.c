@@ -1,14 +1,15 @@
 /*
- * table_speed.c - times a route table through the public header; table.py calls it. Vectors are given, so that
- * no encoder is measured. Each part prints one line of JSON.
+ * table_speed.c - times a route table through the public header; table.py calls it. Vectors are
+ * given, so that no encoder is measured. Each part prints one line of JSON.
  *
- *     table_speed load DATABASE VECTORS TEXTS DIMENSION ROWS     a new table, durable at the end
- *     table_speed search DATABASE QUERIES DIMENSION THREADS SECONDS ANSWERS
- *                                                                start, one query, a thousand, memory
- *     table_speed mutate DATABASE VECTORS DIMENSION PAIRS        a route added and removed, by durability
- *     table_speed beside DATABASE QUERIES DIMENSION SECONDS RATE a reader without and with a writer
- *     table_speed churn DATABASE VECTORS DIMENSION PAIRS         memory and files under endless change
- *     table_speed stress DATABASE QUERIES DIMENSION SECONDS RATE READERS   what readers may never see
+ *     load DATABASE VECTORS TEXTS DIMENSION ROWS      a new table, durable at the end
+ *     search DATABASE QUERIES DIMENSION THREADS SECONDS ANSWERS
+ *                                                     start, one query, a thousand, memory
+ *     mutate DATABASE VECTORS DIMENSION PAIRS         a route added and removed, by durability
+ *     beside DATABASE QUERIES DIMENSION SECONDS RATE  a reader without and with a writer
+ *     churn DATABASE VECTORS DIMENSION PAIRS          memory and files under endless change
+ *     stress DATABASE QUERIES DIMENSION SECONDS RATE READERS
+ *                                                     what readers may never see
  *
  * VECTORS and QUERIES are float32, row by row; TEXTS has a text to a line.
  */

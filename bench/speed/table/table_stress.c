@@ -1,17 +1,19 @@
 /*
- * table_stress.c - readers at full speed beside a writer that changes the table thousands of times a second,
- * and what they may never see:
+ * table_stress.c - readers at full speed beside a writer that changes the table thousands of times
+ * a second, and what they may never see:
  *
- *   half a change     Pairs of routes are put, replaced and removed by one call for both. A reader whose query is
- *                     nearest to a pair sees both or neither, and both of the same generation.
- *   what is gone      Utterances carry the generation that they were put with. A call that began after a removal
- *                     or a replacement had returned never sees that generation again; nor one that was not put yet.
- *   what is missing   While no change of a pair runs, it is there or it is not, as the last change left it.
- *   the past          The revision of a reader's answers never falls, and is never below the one that a change had
- *                     returned before the call began. Two texts of one call are of one revision.
+ *   half a change    Pairs of routes are put, replaced and removed by one call for both. A reader
+ *                    whose query is nearest to a pair sees both or neither, of one generation.
+ *   what is gone     Utterances carry the generation that they were put with. A call that began
+ *                    after a removal or a replacement had returned never sees that generation
+ *                    again; nor one that was not put yet.
+ *   what is missing  While no change of a pair runs, it is as the last change left it.
+ *   the past         The revision of a reader's answers never falls, and is never below the one
+ *                    that a change had returned before the call began. Two texts of one call are
+ *                    of one revision.
  *
- * The writer tells what it does by atomics of its own, around the calls, not within the library. Ends with status 1
- * when any of these was seen, or when the writer could not keep its rate.
+ * The writer tells what it does by atomics of its own, around the calls, not within the library.
+ * Ends with status 1 when any of these was seen, or when the writer could not keep its rate.
  */
 #include "table_speed.h"
 
@@ -220,7 +222,8 @@ static void normalise(float *row, size_t dimension) {
     for (size_t d = 0; d < dimension; d++) row[d] = (float)(row[d] / sqrt(sum));
 }
 
-/* A pair's vectors lie close around a query, side b a little further, where nothing else of the table is. */
+/* A pair's vectors lie close around a query, side b a little further, where nothing else of the
+ * table is. */
 static void make_pairs(stress *this) {
     size_t dimension = (size_t)this->queries->dimension;
     uint64_t seed = 2463534242u;
