@@ -24,7 +24,7 @@ typedef struct cli_command {
 
 struct cli_state {
     const cli_command *command; /* NULL until it is known */
-    const char *database, *model, *prefix, *fast_model;
+    const char *database, *model, *prefix, *fast_model, *durability;
     int threads;
     double margin; /* --margin of `route` and `eval` */
     bool reencode, json, quiet;
@@ -126,6 +126,9 @@ bool cli_put_fit_json(cli_state *cli, const sr_fit_report *report); /* without a
  * EXIT_DONE. `flags` of sr_open_flags. */
 int cli_open(const cli_state *cli, unsigned flags, sr_router **router);
 const char *cli_database(const cli_state *cli);
+/* Closes a router that changed its table: deferred changes are stored first. `code` as it is so far, and `error`
+ * with it. */
+sr_status cli_close_changed(sr_router **router, sr_status code, sr_error *error);
 
 /* Whether `path` may be written: not when it is the database, one of its side files or `input` (NULL or "-":
  * none), by whatever name. False after a message. The database must be open, so that its side files are

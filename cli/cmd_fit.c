@@ -116,8 +116,8 @@ bool cli_put_fit(cli_state *cli, const sr_fit_report *report) {
         (isnan(report->seconds) || sri_buffer_format(&cli->out, ", in %.1f s", report->seconds)) &&
         sri_buffer_format(&cli->out, " (revision %llu)\n", (number)report->revision);
     if (done && report->kind == SR_FIT_NEIGHBOURS)
-        return sri_buffer_append_str(
-            &cli->out, "  too few utterances to learn from: the nearest neighbour decides\n");
+        return sri_buffer_format(&cli->out, "  %s: the nearest neighbour decides\n",
+                                 report->no_heads);
     done = done && put_accuracy(cli, report) && put_scope(cli, report);
     for (size_t i = 0; done && i < report->warning_count; i++)
         done = put_warning(cli, &report->warnings[i]);

@@ -10,6 +10,18 @@
 
 typedef unsigned long long number;
 
+/* How it is searched, and why by neighbours alone. */
+static bool put_search_json(cli_state *cli, const sr_info *info) {
+    sri_buffer *out = &cli->out;
+    return sri_buffer_format(
+               out,
+               ",\"index_bytes\":%llu,\"index_exact_bytes\":%llu,\"rows_dead\":%llu,\"no_heads\":",
+               (number)info->index_bytes, (number)info->index_exact_bytes,
+               (number)info->rows_dead) &&
+           (info->no_heads[0] == '\0' ? sri_buffer_append_str(out, "null")
+                                      : sri_append_json(out, sr_str_of(info->no_heads)));
+}
+
 static bool put_json(cli_state *cli, const sr_info *info, bool verified) {
     sri_buffer *out = &cli->out;
     const struct {
@@ -39,7 +51,7 @@ static bool put_json(cli_state *cli, const sr_info *info, bool verified) {
            sri_append_number(out, info->auto_threshold) &&
            sri_buffer_format(
                out, ",\"fast_path\":%s,\"fast_share\":", info->fast_path ? "true" : "false") &&
-           sri_append_number(out, info->fast_share) &&
+           sri_append_number(out, info->fast_share) && put_search_json(cli, info) &&
            sri_buffer_append_str(out, verified ? ",\"verified\":true}\n" : "}\n");
 }
 
@@ -52,9 +64,11 @@ static bool put_line(cli_state *cli, const char *name, const char *value) {
 static bool put_fit(cli_state *cli, const sr_info *info) {
     char text[256];
     static const char *const kinds[] = {"none: the nearest neighbour decides",
-                                        "too few utterances: the nearest neighbour decides",
-                                        "trained heads"};
-    int len = snprintf(text, sizeof text, "%s", kinds[info->fit]);
+                                        "the nearest neighbour decides", "trained heads"};
+    int len = 0;
+    if (info->fit == SR_FIT_NEIGHBOURS && info->no_heads[0] != '\0')
+        len = snprintf(text, sizeof text, "%s: ", info->no_heads);
+    len += snprintf(text + len, sizeof text - (size_t)len, "%s", kinds[info->fit]);
     if (info->fit != SR_FIT_NONE)
         len += snprintf(text + len, sizeof text - (size_t)len, ", of revision %llu",
                         (number)info->fit_revision);
@@ -93,6 +107,12 @@ static bool put_text(cli_state *cli, const sr_info *info, bool verified) {
             done && put_line(cli, "model", text) && put_line(cli, "fingerprint", info->fingerprint);
     }
     done = done && put_fit(cli, info);
+    if (info->index_bytes > 0) {
+        snprintf(text, sizeof text, "%.1f MB, of which %.1f MB vectors in full; %llu rows removed",
+                 (double)info->index_bytes / 1e6, (double)info->index_exact_bytes / 1e6,
+                 (number)info->rows_dead);
+        done = done && put_line(cli, "index", text);
+    }
     done = done && put_line(cli, "cpu level", info->cpu) && put_line(cli, "version", info->version);
     return done &&
            (!verified || put_line(cli, "verified", "the whole database and the model's files"));

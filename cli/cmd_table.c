@@ -68,7 +68,7 @@ static int put_route(cli_state *cli, const sr_route *route, const sr_str *oos, s
     sr_put_options options = {
         .size = sizeof options, .mode = SR_PUT_EXTEND, .oos = oos, .oos_count = oos_count};
     sr_status code = sr_routes_put(router, route, route != NULL, &options, &receipt, &error);
-    sr_router_close(&router);
+    code = cli_close_changed(&router, code, &error);
     return code == SR_OK ? report_added(cli, &receipt, route) : cli_fail(cli, &error);
 }
 
@@ -163,6 +163,7 @@ int cli_remove(cli_state *cli) {
         sr_receipt receipt = {0};
         sr_status code =
             remove_from(router, name, texts, (size_t)(cli->argc - named), &receipt, &error);
+        code = cli_close_changed(&router, code, &error);
         status = code == SR_OK ? report_removal(cli, &receipt, name) : cli_fail(cli, &error);
     }
     sr_router_close(&router);

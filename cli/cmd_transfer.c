@@ -69,6 +69,7 @@ static int put_routes(cli_state *cli, sr_router *router, import_job *job) {
                               .oos_count = routes->excepted};
     sr_status code =
         sr_routes_put(router, routes->routes, routes->count, &options, &job->receipt, &error);
+    if (code == SR_OK) code = sr_router_flush(router, &error);
     cli_progress_end(&progress);
     job->seconds = sri_seconds() - began;
     if (code == SR_OK) return EXIT_DONE;

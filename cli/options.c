@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GLOBALS 8
+#define GLOBALS 9
 
 static void global_options(cli_state *cli, cli_option options[GLOBALS]) {
     const cli_option table[GLOBALS] = {{"db", CLI_STRING, &cli->database, NULL},
@@ -22,7 +22,8 @@ static void global_options(cli_state *cli, cli_option options[GLOBALS]) {
                                        {"reencode", CLI_FLAG, &cli->reencode, NULL},
                                        {"json", CLI_FLAG, &cli->json, NULL},
                                        {"quiet", CLI_FLAG, &cli->quiet, NULL},
-                                       {"fast-model", CLI_STRING, &cli->fast_model, NULL}};
+                                       {"fast-model", CLI_STRING, &cli->fast_model, NULL},
+                                       {"durability", CLI_STRING, &cli->durability, NULL}};
     memcpy(options, table, sizeof table);
 }
 
@@ -123,6 +124,7 @@ static bool put_help(cli_state *cli) {
         "  --prefix TEXT   put before every text, or @NAME for one that the model's files name\n"
         "  --threads N     worker threads (default: one for each core)\n"
         "  --reencode      add the vectors that this model lacks; those of others are kept\n"
+        "  --durability D  of changes: normal (default), full (synced to the disk) or deferred\n"
         "  --json          print JSON\n"
         "  --quiet         no notes, warnings or progress on standard error\n"
         "  --help          this text\n"

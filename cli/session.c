@@ -11,6 +11,22 @@ const char *cli_database(const cli_state *cli) {
     return cli->database == NULL ? "synaptoroute.db" : cli->database;
 }
 
+static bool parse_durability(const char *name, sr_durability *durability) {
+    static const char *const names[] = {[SR_DURABILITY_NORMAL] = "normal",
+                                        [SR_DURABILITY_FULL] = "full",
+                                        [SR_DURABILITY_DEFERRED] = "deferred"};
+    if (name == NULL) return true;
+    for (size_t i = SR_DURABILITY_NORMAL; i < SRI_COUNT(names); i++)
+        if (strcmp(name, names[i]) == 0) *durability = (sr_durability)i;
+    return *durability != SR_DURABILITY_DEFAULT;
+}
+
+sr_status cli_close_changed(sr_router **router, sr_status code, sr_error *error) {
+    if (code == SR_OK) code = sr_router_flush(*router, error);
+    sr_router_close(router);
+    return code;
+}
+
 int cli_open(const cli_state *cli, unsigned flags, sr_router **router) {
     const char *database = cli_database(cli);
     if ((flags & SR_OPEN_EXISTING) != 0 && strcmp(database, ":memory:") != 0 &&
@@ -23,6 +39,9 @@ int cli_open(const cli_state *cli, unsigned flags, sr_router **router) {
     }
     if (cli->reencode)
         flags = (flags & ~(unsigned)(SR_OPEN_READ_ONLY | SR_OPEN_LAZY)) | SR_OPEN_REENCODE;
+    sr_durability durability = SR_DURABILITY_DEFAULT;
+    if (!parse_durability(cli->durability, &durability))
+        return cli_usage(cli, "--durability %s: give normal, full or deferred", cli->durability);
     /* The router may have to encode again as long as it is open: when another process adds utterances with
      * another model's vectors. */
     static cli_progress progress;
@@ -36,6 +55,7 @@ int cli_open(const cli_state *cli, unsigned flags, sr_router **router) {
                           .threads = cli->threads,
                           .margin = cli->margin,
                           .flags = flags,
+                          .durability = durability,
                           .progress = cli_progress_step,
                           .progress_user = &progress};
     if (cli->fast_model != NULL && strcmp(cli->fast_model, "none") == 0) options.fast_model = "";

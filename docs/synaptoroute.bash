@@ -3,7 +3,7 @@
 _synaptoroute() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' i
     local commands='route add remove list info import export fit eval lint pull distill'
-    local globals='--db --model --fast-model --prefix --threads --reencode --json --quiet --help --version'
+    local globals='--db --model --fast-model --prefix --threads --reencode --durability --json --quiet --help --version'
     local files='--format --text-column --route-column --oos-label' options=''
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in

@@ -536,6 +536,9 @@ typedef struct sr_info {
     uint64_t waiting;         /* deferred changes that are not stored yet */
     uint64_t lost;            /* deferred changes taken back since the opening */
     sr_durability durability; /* of changes that do not name another */
+    /* Why nothing but neighbours could decide, whatever is fitted: too few utterances to learn from, or too
+     * many; "" where trained heads can be learned. */
+    char no_heads[96];
 } sr_info;
 
 /* Fills `info`, whose `size` the caller has set. Loads no model. */
@@ -589,6 +592,7 @@ typedef struct sr_fit_report {
     double route_threshold; /* given to the option `route`, on confidence; NaN without one */
     const sr_fit_warning *warnings;
     size_t warning_count;
+    const char *no_heads; /* as in sr_info: why neighbours decide; NULL where heads do */
 } sr_fit_report;
 
 /* Learns from the table: heads, calibration, automatic thresholds and the fast path, on a copy, while

@@ -278,6 +278,13 @@ sr_status sri_group_finish(sr_router *router, group_waiter *own, sr_error *error
 
 /* ---- The thread behind -------------------------------------------------------------------------------------- */
 
+/* So that no commit has to copy the log. */
+static void tidy(const sr_router *router) {
+    sr_error error;
+    if (router->store->kind->checkpoint(router->store, &error) != SR_OK)
+        sri_log(SR_LOG_INFO, "%s: the log was not copied: %s", router->database, error.message);
+}
+
 static void *write_behind(void *argument) {
     sr_router *router = argument;
     sri_group *group = &router->group;
@@ -294,7 +301,11 @@ static void *write_behind(void *argument) {
         else
             usleep(GATHERING);
         pthread_mutex_lock(&router->writer);
-        if (!lost && group->open && !group->leading) lead(router);
+        if (lost || !group->open || group->leading) continue;
+        lead(router);
+        pthread_mutex_unlock(&router->writer);
+        tidy(router);
+        pthread_mutex_lock(&router->writer);
     }
     pthread_mutex_unlock(&router->writer);
     return NULL;

@@ -123,6 +123,7 @@ static sr_status make_fit(refit *call, sr_error *error) {
     sri_pool *pool = NULL;
     call->findings = sri_fit_nothing;
     if (call->table.route_count == 0) return SR_OK;
+    if (snapshot_reach(&call->table) != SRI_FIT_LEARNS) return learn(call, NULL, error);
     call->share = call->table.labelled_count > 0 ? 300 : 100;
     sr_status code = sri_snapshot_encode(call->router, &call->table, report_part, call, error);
     if (code == SR_OK) code = sri_pool_open(call->threads, &pool, error);
@@ -167,6 +168,8 @@ static sr_status store_fit(refit *call, sr_error *error) {
     pthread_mutex_lock(&router->writer);
     sri_group_settle(router);
     code = sri_group_mend(router, error);
+    /* Deferred changes that it was made from may have been taken back since. */
+    call->stored.revision = SRI_MIN(call->stored.revision, router->table->state.revision);
     if (code == SR_OK) code = sri_fitted_make(&call->stored, &call->fit, &made, error);
     uint64_t serial = 0;
     if (code == SR_OK)

@@ -19,7 +19,8 @@ typedef struct snapshot {
     size_t oos_count; /* of `count` */
     sr_str *texts;    /* by ascending id */
     uint32_t *places;
-    float *vectors; /* count x dimension */
+    float *
+        vectors; /* count x dimension; NULL where nothing is to be learned (see sri_fit_reach_of) */
     size_t count;
     float *name_vectors;        /* route_count x dimension */
     float *stranger_vectors;    /* of sri_fit_stranger() */
@@ -29,6 +30,11 @@ typedef struct snapshot {
     float *labelled_vectors;
     size_t labelled_count;
 } snapshot;
+
+/* Whether heads can be learned from it. */
+static inline sri_fit_reach snapshot_reach(const snapshot *taken) {
+    return sri_fit_reach_of(taken->route_count, taken->count - taken->oos_count);
+}
 
 /* Copies the table as it is published. The model must be loaded. */
 SR_MUST_CHECK sr_status sri_snapshot_take(sr_router *router, snapshot *taken, sr_error *error);

@@ -89,6 +89,7 @@ sr_status sri_report_make(const snapshot *taken, const sri_fit *fit,
                                     .precision = findings->precision,
                                     .seconds = findings->seconds,
                                     .route_threshold = NAN};
+    if (fit == NULL) owner->report.no_heads = sri_fit_reach_text(snapshot_reach(taken));
     *report = &owner->report;
     if (fit == NULL || add_warnings(taken, fit, owner)) return SR_OK;
     sr_fit_report_free(report);

@@ -97,10 +97,12 @@ static sr_status copy_utterances(sr_router *router, snapshot *taken, const table
     taken->places = sri_arena_alloc(&taken->arena, taken->count * sizeof *taken->places);
     uint32_t *slots = sri_arena_alloc(&taken->arena, taken->count * sizeof *slots);
     uint8_t *found = sri_arena_alloc(&taken->arena, taken->count);
-    if (sri_size_mul(taken->count, (size_t)sr_encoder_dimension(router->encoder), &floats))
+    bool wanted = snapshot_reach(taken) == SRI_FIT_LEARNS;
+    if (wanted &&
+        sri_size_mul(taken->count, (size_t)sr_encoder_dimension(router->encoder), &floats))
         taken->vectors = sri_alloc_array(floats, sizeof *taken->vectors);
     if (taken->texts == NULL || taken->places == NULL || slots == NULL || found == NULL ||
-        taken->vectors == NULL)
+        (wanted && taken->vectors == NULL))
         return sri_fail_memory(error);
     for (size_t i = 0; i < taken->count; i++) {
         const utterance *each = entries[i].utterance;
@@ -109,7 +111,7 @@ static sr_status copy_utterances(sr_router *router, snapshot *taken, const table
         taken->places[i] = entries[i].place;
         slots[i] = utterance_slot(each);
     }
-    return copy_vectors(router, taken, view, slots, found, error);
+    return wanted ? copy_vectors(router, taken, view, slots, found, error) : SR_OK;
 }
 
 static sr_status copy_table(sr_router *router, snapshot *taken, const table_view *view,

@@ -36,6 +36,10 @@ static bool would_change(sr_router *router) {
     const table_view *view = pinned.view;
     bool some = view->utterances + view->oos_count > 0;
     bool stale = view->fitted == NULL ? some : view->stale;
+    /* Neighbours go on deciding where nothing can be learned. */
+    if (view->fitted != NULL && view->fitted->kind == SR_FIT_NEIGHBOURS &&
+        sri_fit_reach_of(view->routes, view->utterances) != SRI_FIT_LEARNS)
+        stale = false;
     sri_view_unpin(pinned);
     return stale;
 }

@@ -217,6 +217,9 @@ void sr_router_close(sr_router **handle) {
 static void fill_fit(const sr_router *router, const table_view *view, sr_info *info) {
     const live_fit *fitted = view->fitted;
     const sr_encoder *fast = router->fast;
+    sri_fit_reach reach = sri_fit_reach_of(view->routes, view->utterances);
+    if (reach != SRI_FIT_LEARNS)
+        snprintf(info->no_heads, sizeof info->no_heads, "%s", sri_fit_reach_text(reach));
     info->fast_share = info->auto_threshold = NAN;
     if (fast != NULL)
         snprintf(info->fast_model, sizeof info->fast_model, "%s", sr_encoder_name(fast));
