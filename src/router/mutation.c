@@ -196,6 +196,17 @@ static sr_status look_again(sr_router *router, sr_status planned, outcome *what,
     return SR_OK;
 }
 
+/* What is there already may have been stored without being synced: where nothing has to change either, an
+ * empty group does that. */
+static sr_status open_empty(const mutation_call *mutation, outcome *what, sr_error *error) {
+    sr_router *router = mutation->router;
+    bool changed = false, kept = router->store->keeps && router->table->state.revision > 0;
+    if (!kept || mutation->durability != SR_DURABILITY_FULL) return SR_OK;
+    sr_status code = sri_group_begin(router, &changed, error);
+    if (changed) *what = AGAIN;
+    return code;
+}
+
 /* Opens a group and makes the change. */
 static sr_status carry_out(mutation_call *mutation, mutation_plan *plan, outcome *what,
                            sr_error *error) {
@@ -236,8 +247,10 @@ static sr_status attempt(mutation_call *mutation, mutation_plan *plan, outcome *
     plan->table = router->table;
     code = mutation->make(mutation, plan, error);
     if (code == SR_OK) code = sri_plan_finish(plan, error);
-    if (code != SR_OK || !sri_plan_changes_something(plan))
-        return look_again(router, code, what, error);
+    if (code != SR_OK || !sri_plan_changes_something(plan)) {
+        code = look_again(router, code, what, error);
+        return code == SR_OK && *what == NOTHING ? open_empty(mutation, what, error) : code;
+    }
     if (plan->add_count > 0 && !atomic_load(&router->ready)) {
         *what = AGAIN;
         return sri_router_ready_locked(router, error);

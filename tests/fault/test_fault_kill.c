@@ -273,6 +273,45 @@ static void a_child_that_lies_is_found_out(void **state) {
     assert_true(caught > 0);
 }
 
+/* A route is put deferred, and then again as durably as said, which changes nothing. */
+static void put_twice_and_die(scene *self, sr_durability durability) {
+    sr_router *router = NULL;
+    sr_str text = sr_str_of("y");
+    sr_route route = {
+        .size = sizeof route, .name = sr_str_of("b"), .utterances = &text, .utterance_count = 1};
+    sr_put_options options = {.size = sizeof options, .durability = SR_DURABILITY_DEFERRED};
+    sr_receipt receipt;
+    if (load_open(self->path, self->encoder, SR_DURABILITY_NORMAL, &router, NULL) != SR_OK ||
+        toy_put(router, "a", "x", SR_PUT_REPLACE, NULL, NULL) != SR_OK ||
+        sr_routes_put(router, &route, 1, &options, NULL, NULL) != SR_OK)
+        _exit(1);
+    options.durability = durability;
+    if (sr_routes_put(router, &route, 1, &options, &receipt, NULL) != SR_OK) _exit(2);
+    if (receipt.durability != durability || receipt.routes_added != 0) _exit(3);
+    kill(getpid(), SIGKILL);
+}
+
+/* What finds nothing to change vouches for what it has found. */
+static void what_is_acknowledged_again_is_stored(void **state) {
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        scene self;
+        int status;
+        open_scene(&self, 1, 1, 1);
+        pid_t child = fork();
+        if (child == 0) {
+            put_twice_and_die(&self, i % 2 == 0 ? SR_DURABILITY_NORMAL : SR_DURABILITY_FULL);
+            _exit(0);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        sr_router *router = toy_router(self.path, self.encoder, 0);
+        toy_assert_table(router, "a:x;b:y;");
+        sr_router_close(&router);
+        close_scene(&self);
+    }
+}
+
 /* ---- Several routers of one process ---------------------------------------------------------- */
 
 /* POSIX takes a process's locks on a file when it closes any descriptor of it. If a second router
@@ -343,6 +382,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(kills_lose_nothing_of_several_threads),
         cmocka_unit_test(kills_harm_no_other_process),
         cmocka_unit_test(a_child_that_lies_is_found_out),
+        cmocka_unit_test(what_is_acknowledged_again_is_stored),
         cmocka_unit_test(routers_of_one_process_keep_each_others_locks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -186,8 +186,7 @@ static bool change_once(scene *self, sr_router *router) {
         return false;
     }
     self->acknowledged = next.revision;
-    if (changes && receipt.durability == SR_DURABILITY_FULL)
-        atomic_store(&self->full, next.revision);
+    if (receipt.durability == SR_DURABILITY_FULL) atomic_store(&self->full, next.revision);
     return true;
 }
 
