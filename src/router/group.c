@@ -70,9 +70,13 @@ sr_status sri_group_begin(sr_router *router, bool *changed, sr_error *error) {
     sr_status code = store->kind->begin(store, &revision, &fit, error);
     if (code != SR_OK) return code;
     if (revision != router->table->state.revision) {
-        store->kind->rollback(store);
         *changed = true;
-        return sri_router_refresh(router, error);
+        /* With the lock kept, so that a busy process cannot come first each time. */
+        code = sri_router_refresh(router, error);
+        if (code != SR_OK) {
+            store->kind->rollback(store);
+            return sri_router_refresh(router, error);
+        }
     }
     group->open = true;
     group->begun = sri_seconds();
@@ -98,6 +102,11 @@ void sri_group_push(sr_router *router, group_record *record) {
 void sri_group_show(sr_router *router) {
     sri_view_publish(router);
     router->group.unpublished = false;
+}
+
+void sri_group_let_go(sr_router *router) {
+    const sri_group *group = &router->group;
+    if (group->open && !group->leading && group->first == NULL) sri_group_settle(router);
 }
 
 void sri_group_leave(sr_router *router) {

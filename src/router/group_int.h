@@ -77,13 +77,15 @@ group_record *sri_group_record(size_t changes, size_t adds, size_t floats);
 
 /* ---- The caller holds `writer`, which all but begin(), push() and lost() may release and take again ---- */
 
-/* Opens a group unless one is open. `*changed`: another process has changed the table; it was brought up to date,
- * no group is open, and what was planned is to be planned again. */
+/* Opens a group unless one is open. `*changed`: another process had changed the table, which was brought up to date, and
+ * what was planned is to be planned again; as a rule the group is open by then, so that this happens once. */
 SR_MUST_CHECK sr_status sri_group_begin(struct sr_router *router, bool *changed, sr_error *error);
 /* Adds the record of a change that is in memory now; takes it over. */
 void sri_group_push(struct sr_router *router, group_record *record);
 /* Shows readers what the open group has so far. */
 void sri_group_show(struct sr_router *router);
+/* Ends a group that nothing was added to. */
+void sri_group_let_go(struct sr_router *router);
 /* Says that a caller counted in `joining` has added its change, or will not. */
 void sri_group_leave(struct sr_router *router);
 /* Waits until the group is stored, leading it where nobody else does. `own` is memory of the caller's, zeroed but for

@@ -379,6 +379,7 @@ static sr_status make_change(mutation_call *mutation, sr_receipt *receipt, outco
         if (code == SR_OK && !unfinished(*what)) fill_receipt(mutation, &plan, receipt);
         sri_plan_free(&plan);
         if (code != SR_OK || *what != ENCODE) continue;
+        sri_group_let_go(router);
         sri_group_leave(router);
         pthread_mutex_unlock(&router->writer);
         code = encode_missing(mutation, error);
@@ -416,7 +417,10 @@ static sr_status run(mutation_call *mutation, sr_receipt *given, sr_error *error
     pthread_mutex_lock(&router->writer);
     if (code == SR_OK) code = make_change(mutation, &receipt, &what, error);
     sri_group_leave(router);
-    if (code == SR_OK) code = conclude(mutation, what, error);
+    if (code == SR_OK)
+        code = conclude(mutation, what, error);
+    else
+        sri_group_let_go(router);
     if (code == SR_OK && given != NULL) receipt.lost = sri_group_lost(router);
     bool tell = group->lost_uncalled > 0;
     pthread_mutex_unlock(&router->writer);
