@@ -36,7 +36,8 @@
 
 #define BOUND_DEVIATIONS 4.0f /* of an estimate by signs: one row in 30,000 is further below */
 #define SEEDS_BASE       8    /* rows whose codes tell what others must reach: so many, */
-#define SEEDS_EACH       8    /* and so many for each route asked for */
+#define SEEDS_EACH       8    /* and so many for each route asked for, */
+#define SEEDS_OF_ROUTE   4    /* of one route at most */
 #define CHUNKS_OF_PART   8
 #define WIDE_BLOCK       4                 /* queries of a wide search at once */
 #define SUM_BYTES        ((size_t)8 << 20) /* of sums, for the queries of a narrow one */
@@ -182,6 +183,16 @@ static void seed(sri_scan *scan, sri_seed row) {
     heap[place] = row;
 }
 
+/* Whether the row may tell what others must reach: it is in the version, and its route has not had its say. */
+static bool may_seed(const look *at, const sri_chunk *home, uint32_t row, const sri_scan *scan) {
+    size_t same = 0;
+    for (size_t i = 0; i < scan->seed_count; i++) {
+        const sri_seed *other = &scan->seeds[i];
+        same += other->home->routes[other->row] == home->routes[row];
+    }
+    return same < SEEDS_OF_ROUTE && sri_row_visible(home, row, at->version);
+}
+
 /* First pass: sums of signs, and the rows with the highest estimates. */
 static void first_pass(const look *at, const sri_chunk *home, uint16_t *sums, sri_chunk_room *room,
                        sri_scan *scan) {
@@ -191,16 +202,23 @@ static void first_pass(const look *at, const sri_chunk *home, uint16_t *sums, sr
     estimate e = estimate_for(at, &home->bits, p);
     float least = scan->seed_count < scan->seed_limit ? -INFINITY : scan->seeds[0].estimate;
     size_t n = pick_rows(at, home, sums, p, &e, 0, least, room);
-    for (size_t i = 0; i < n; i++)
-        seed(scan, (sri_seed){room->bounds[i] + e.with_centre, room->rows[i], home});
+    for (size_t i = 0; i < n; i++) {
+        sri_seed row = {room->bounds[i] + e.with_centre, room->rows[i], home, &sums[room->rows[i]]};
+        bool full = scan->seed_count == scan->seed_limit;
+        if (full && row.estimate <= scan->seeds[0].estimate) continue;
+        if (may_seed(at, home, row.row, scan)) seed(scan, row);
+    }
 }
 
-/* Between the passes: what a row must reach, as far as the seeds tell. */
+/* Between the passes: what a row must reach, as far as the seeds tell. The second pass finds them again: by their
+ * sums, which are raised so that no error of an estimate can hide who set the bar. */
 static void weigh_seeds(const look *at, sri_chunk_room *room, sri_scan *scan) {
-    for (size_t i = 0; i < scan->seed_count; i++)
+    for (size_t i = 0; i < scan->seed_count; i++) {
         queue_row(at, scan->seeds[i].home, scan->seeds[i].row, room, scan);
+        *scan->seeds[i].sum = UINT16_MAX;
+    }
     weigh_pending(at, room, scan);
-    scan->candidate_count = 0; /* the second pass finds them again */
+    scan->candidate_count = 0;
 }
 
 /* Second pass: the rows whose bound reaches that. */

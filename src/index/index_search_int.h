@@ -65,6 +65,7 @@ typedef struct sri_seed {
     float estimate;
     uint32_t row;
     const sri_chunk *home;
+    uint16_t *sum; /* of its signs */
 } sri_seed;
 
 /* The best k routes so far of one query, among the rows that one thread looks at. */
