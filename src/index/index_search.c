@@ -184,13 +184,10 @@ static void seed(sri_scan *scan, sri_seed row) {
 }
 
 /* Whether the row may tell what others must reach: it is in the version, and its route has not had its say. */
-static bool may_seed(const look *at, const sri_chunk *home, uint32_t row, const sri_scan *scan) {
+static bool may_seed(const look *at, const sri_scan *scan, const sri_seed *row) {
     size_t same = 0;
-    for (size_t i = 0; i < scan->seed_count; i++) {
-        const sri_seed *other = &scan->seeds[i];
-        same += other->home->routes[other->row] == home->routes[row];
-    }
-    return same < SEEDS_OF_ROUTE && sri_row_visible(home, row, at->version);
+    for (size_t i = 0; i < scan->seed_count; i++) same += scan->seeds[i].route == row->route;
+    return same < SEEDS_OF_ROUTE && sri_row_visible(row->home, row->row, at->version);
 }
 
 /* First pass: sums of signs, and the rows with the highest estimates. */
@@ -203,10 +200,12 @@ static void first_pass(const look *at, const sri_chunk *home, uint16_t *sums, sr
     float least = scan->seed_count < scan->seed_limit ? -INFINITY : scan->seeds[0].estimate;
     size_t n = pick_rows(at, home, sums, p, &e, 0, least, room);
     for (size_t i = 0; i < n; i++) {
-        sri_seed row = {room->bounds[i] + e.with_centre, room->rows[i], home, &sums[room->rows[i]]};
+        uint32_t place = room->rows[i];
+        sri_seed row = {room->bounds[i] + e.with_centre, place, home->routes[place], home,
+                        &sums[place]};
         bool full = scan->seed_count == scan->seed_limit;
         if (full && row.estimate <= scan->seeds[0].estimate) continue;
-        if (may_seed(at, home, row.row, scan)) seed(scan, row);
+        if (may_seed(at, scan, &row)) seed(scan, row);
     }
 }
 

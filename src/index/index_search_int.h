@@ -63,7 +63,7 @@ typedef struct sri_planned {
 /* A row by its estimate. */
 typedef struct sri_seed {
     float estimate;
-    uint32_t row;
+    uint32_t row, route;
     const sri_chunk *home;
     uint16_t *sum; /* of its signs */
 } sri_seed;
