@@ -4,9 +4,9 @@
  *
  * Adding writes the next slot of the last chunk, removing writes one number: both take the same
  * time at any size. What is removed stays where it is until its chunk goes as a whole
- * (index_int.h). When more than an eighth of all slots are dead, the emptiest chunk is emptied, a
+ * (index_int.h). When more than a sixteenth of all slots are dead, the emptiest chunk is emptied, a
  * few rows with every change, by adding its live rows again at the end. So there is no pause, no
- * thread, and memory is at most some eighths more than what lives takes.
+ * thread, and memory is at most some sixteenths more than what lives takes.
  *
  * Rejected: lists of free slots (a slot written again while a reader of an older version looks at
  * it, and nothing could be said about a chunk as a whole, as 1-bit codes do), and a thread that
@@ -18,7 +18,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define DEAD_SHARE 8 /* one in so many slots may be dead */
+#define DEAD_SHARE 16 /* one in so many slots may be dead */
 
 static void free_chunk(sri_chunk *gone) {
     if (gone == NULL) return;
@@ -235,8 +235,15 @@ static sri_exact *keep_exact(sri_index *index, const float *vector) {
     return exact;
 }
 
+/* Whether there is memory for the fp32 rows of all that lives. Where there is not, only rows that queries ask for are
+ * worth their place: of those that come and go hardly one is ever asked for. */
+static bool all_fit(const sri_index *index) {
+    return index->count <= index->exact_limit &&
+           atomic_load(&index->exact_count) <= index->exact_limit;
+}
+
 static bool exact_is_wanted(const sri_index *index, bool durable) {
-    return !durable || atomic_load(&index->exact_count) < index->exact_limit;
+    return !durable || all_fit(index);
 }
 
 /* The tail, with room for a row. */
@@ -320,7 +327,7 @@ void sri_index_set_durable(sri_index *index, uint32_t slot) {
     sri_chunk *home = sri_chunk_at(index, slot / SRI_CHUNK_ROWS);
     size_t row = slot % SRI_CHUNK_ROWS;
     home->durable[row] = 1;
-    if (atomic_load(&index->exact_count) <= index->exact_limit) return;
+    if (all_fit(index)) return;
     sri_exact *gone = atomic_exchange(&home->exact[row], NULL);
     if (gone == NULL) return;
     atomic_fetch_sub(&index->exact_count, 1);

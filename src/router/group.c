@@ -25,7 +25,7 @@
 #define LONGEST    0.05              /* seconds that a group stays open while more comes */
 #define JOINING    1e-3              /* seconds that a synced group waits for those about to join */
 #define GATHERING  2000              /* microseconds that the thread behind lets changes gather */
-#define MAX_QUEUED ((size_t)8 << 20) /* bytes of deferred changes; beyond it callers wait */
+#define MAX_QUEUED ((size_t)4 << 20) /* bytes of deferred changes; beyond it callers wait */
 
 group_record *sri_group_record(size_t changes, size_t adds, size_t floats) {
     size_t bytes = sizeof(group_record), part;
