@@ -179,6 +179,13 @@ SR_MUST_CHECK sr_status sri_sqlite_is_old_package(sqlite_store *store, bool *is,
 /* Keeps a copy of such a database and makes it one of ours. Two processes may do so. */
 SR_MUST_CHECK sr_status sri_sqlite_adopt(sqlite_store *store, sr_error *error);
 
+/* ---- Rows (sqlite_write.c) ----------------------------------------------------------------------------- */
+
+/* Stores a vector, which is aligned, and its code: `given`, or NULL, which makes it. `key` is the id of both
+ * rows. */
+SR_MUST_CHECK sr_status sri_sqlite_put_vector(sqlite_store *store, int64_t key, const float *vector,
+                                              int dimension, const uint8_t *given, sr_error *error);
+
 /* ---- What the kind consists of ------------------------------------------------------------------------- */
 
 /* Where it could only be read, an old database may since have been migrated by others. */

@@ -16,8 +16,8 @@
  * that go. So adding a route appends to four tables, and removing one touches its rows alone. Vectors
  * and codes are tables of their own, since a start reads the codes and a query a few vectors.
  *
- * A migration is one transaction. It holds some hundred vectors in memory at a time; what does not fit into the
- * cache waits in the write-ahead log.
+ * A migration is one transaction. It holds one vector in memory at a time, beside SQLite's cache; what does not
+ * fit into that waits in the write-ahead log.
  */
 #include <string.h>
 
@@ -102,15 +102,10 @@ sr_status sri_sqlite_check_tables(sqlite_store *store, int64_t version, sr_error
 
 static const char doing_migration[] = "bring to this version's schema";
 
-/* The dimension of each model, by its id; 0: there is none. */
-typedef struct migration {
-    int dimensions[MODELS];
-    uint8_t *code;
-} migration;
-
+/* `user` is the dimension of each model, by its id; 0: there is none. */
 static sr_status take_dimension(sqlite_store *store, sqlite3_stmt *row, void *user,
                                 sr_error *error) {
-    migration *self = user;
+    int *dimensions = user;
     int64_t id = sqlite3_column_int64(row, 0), dimension = sqlite3_column_int64(row, 1);
     if (id < 1 || id >= MODELS)
         return sri_fail(error, SR_ERR_LIMIT, store->path,
@@ -122,27 +117,17 @@ static sr_status take_dimension(sqlite_store *store, sqlite3_stmt *row, void *us
             error, SR_ERR_FORMAT, store->path,
             "database %s is damaged: a model has %lld dimensions; restore it from a copy",
             store->path, (long long)dimension);
-    self->dimensions[id] = (int)dimension;
+    dimensions[id] = (int)dimension;
     return SR_OK;
-}
-
-static sr_status put_blob(sqlite_store *store, statement_id id, int64_t key, const void *bytes,
-                          size_t len, sr_error *error) {
-    sqlite3_stmt *statement = NULL;
-    sr_status code = sri_sqlite_prepare(store, id, &statement, error);
-    if (code != SR_OK) return code;
-    sqlite3_bind_int64(statement, 1, key);
-    sqlite3_bind_blob64(statement, 2, bytes, len, SQLITE_STATIC);
-    return sri_sqlite_finish(store, statement, NULL, error);
 }
 
 /* utterance, model, vector. The blob lies in a page at any address. */
 static sr_status take_vector(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error) {
-    migration *self = user;
+    const int *dimensions = user;
     int64_t utterance = sqlite3_column_int64(row, 0), model = sqlite3_column_int64(row, 1);
     const void *blob = sqlite3_column_blob(row, 2);
     size_t bytes = (size_t)sqlite3_column_bytes(row, 2);
-    int dimension = model < 1 || model >= MODELS ? 0 : self->dimensions[model];
+    int dimension = model < 1 || model >= MODELS ? 0 : dimensions[model];
     if (dimension == 0 || blob == NULL || bytes != (size_t)dimension * sizeof(float) ||
         utterance < 1 || utterance >= INT64_MAX / MODELS)
         return sri_fail(error, SR_ERR_FORMAT, store->path,
@@ -152,11 +137,8 @@ static sr_status take_vector(sqlite_store *store, sqlite3_stmt *row, void *user,
     float *vector = sri_alloc(bytes);
     if (vector == NULL) return sri_fail_memory(error);
     memcpy(vector, blob, bytes);
-    sri_index_encode(vector, dimension, self->code);
-    int64_t key = utterance * MODELS + model;
-    sr_status code = put_blob(store, ADD_VECTOR, key, vector, bytes, error);
-    if (code == SR_OK)
-        code = put_blob(store, ADD_CODE, key, self->code, sri_index_code_bytes(dimension), error);
+    sr_status code =
+        sri_sqlite_put_vector(store, utterance * MODELS + model, vector, dimension, NULL, error);
     sri_free(vector);
     return code;
 }
@@ -171,7 +153,7 @@ static sr_status take_number(sqlite_store *store, sqlite3_stmt *row, void *user,
  * deleted piece by piece, so that the pages of the old table become those of the new ones. */
 #define PIECE "(SELECT id FROM utterances WHERE id > ?1 ORDER BY id LIMIT 1000)"
 
-static sr_status copy_pieces(sqlite_store *store, migration *self, sr_error *error) {
+static sr_status copy_pieces(sqlite_store *store, int dimensions[MODELS], sr_error *error) {
     sr_status code = SR_OK;
     for (int64_t from = 0, upto = 0; code == SR_OK; from = upto) {
         code = sri_sqlite_each(store, "SELECT ifnull(max(id), 0) FROM " PIECE, NULL, from,
@@ -180,7 +162,7 @@ static sr_status copy_pieces(sqlite_store *store, migration *self, sr_error *err
         code = sri_sqlite_each(store,
                                "SELECT utterance, model, vector FROM old_vectors WHERE utterance IN"
                                " " PIECE " ORDER BY utterance, model",
-                               NULL, from, take_vector, self, error);
+                               NULL, from, take_vector, dimensions, error);
         if (code == SR_OK)
             code = sri_sqlite_each(store, "DELETE FROM old_vectors WHERE utterance IN " PIECE, NULL,
                                    from, take_number, &upto, error);
@@ -189,16 +171,10 @@ static sr_status copy_pieces(sqlite_store *store, migration *self, sr_error *err
 }
 
 static sr_status copy_vectors(sqlite_store *store, sr_error *error) {
-    migration self = {{0}, NULL};
+    int dimensions[MODELS] = {0};
     sr_status code = sri_sqlite_each(store, "SELECT id, dimension FROM models", NULL, 0,
-                                     take_dimension, &self, error);
-    int most = 0;
-    for (int i = 0; i < MODELS; i++) most = SRI_MAX(most, self.dimensions[i]);
-    self.code = sri_alloc(sri_index_code_bytes(most));
-    if (self.code == NULL && code == SR_OK) code = sri_fail_memory(error);
-    if (code == SR_OK) code = copy_pieces(store, &self, error);
-    sri_free(self.code);
-    return code;
+                                     take_dimension, dimensions, error);
+    return code == SR_OK ? copy_pieces(store, dimensions, error) : code;
 }
 
 /* Old tables step aside with their indices, and go when the new ones are full. */

@@ -45,19 +45,23 @@ static sr_status reserve_code(sqlite_store *store, int dimension, sr_error *erro
     return SR_OK;
 }
 
+sr_status sri_sqlite_put_vector(sqlite_store *store, int64_t key, const float *vector,
+                                int dimension, const uint8_t *given, sr_error *error) {
+    sr_status code =
+        put_blob(store, ADD_VECTOR, key, vector, (size_t)dimension * sizeof(float), error);
+    if (code == SR_OK && given == NULL) code = reserve_code(store, dimension, error);
+    if (code != SR_OK) return code;
+    if (given == NULL) {
+        sri_index_encode(vector, dimension, store->code);
+        given = store->code;
+    }
+    return put_blob(store, ADD_CODE, key, given, sri_index_code_bytes(dimension), error);
+}
+
 static sr_status write_vector(sqlite_store *store, const sri_change *change, int dimension,
                               sr_error *error) {
     int64_t key = (int64_t)change->utterance * MODELS + store->group.model;
-    sr_status code =
-        put_blob(store, ADD_VECTOR, key, change->vector, (size_t)dimension * sizeof(float), error);
-    const uint8_t *bytes = change->code;
-    if (code == SR_OK && bytes == NULL) code = reserve_code(store, dimension, error);
-    if (code != SR_OK) return code;
-    if (bytes == NULL) {
-        sri_index_encode(change->vector, dimension, store->code);
-        bytes = store->code;
-    }
-    return put_blob(store, ADD_CODE, key, bytes, sri_index_code_bytes(dimension), error);
+    return sri_sqlite_put_vector(store, key, change->vector, dimension, change->code, error);
 }
 
 /* Tells other processes. Beyond LOG_ROWS they load the whole table in any case. */
