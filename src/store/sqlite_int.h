@@ -118,6 +118,10 @@ SR_MUST_CHECK sr_status sri_sqlite_each(sqlite_store *store, const char *sql, co
                                         int64_t number, sri_sqlite_row_fn *take, void *user,
                                         sr_error *error);
 
+/* For sri_sqlite_each(): the first column goes to the int64_t that `user` is. */
+SR_MUST_CHECK sr_status sri_sqlite_take_number(sqlite_store *store, sqlite3_stmt *row, void *user,
+                                               sr_error *error);
+
 /* Ends the transaction that failed, if it is still there. */
 void sri_sqlite_leave(sqlite_store *store);
 
@@ -190,6 +194,9 @@ SR_MUST_CHECK sr_status sri_sqlite_put_vector(sqlite_store *store, int64_t key, 
 
 /* Where it could only be read, an old database may since have been migrated by others. */
 SR_MUST_CHECK sr_status sri_sqlite_find_schema(sqlite_store *store, sr_error *error);
+/* The id that a model has in the database; 0 when there are no vectors of it. */
+SR_MUST_CHECK sr_status sri_sqlite_find_model(sqlite_store *store, const char *fingerprint,
+                                              int64_t *id, sr_error *error);
 /* Stores what the open group has not yet stored of `meta`, for a query that is to see it. */
 SR_MUST_CHECK sr_status sri_sqlite_flush(sqlite_store *store, sr_error *error);
 

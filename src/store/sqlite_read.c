@@ -150,18 +150,11 @@ static sr_status take_vector(sqlite_store *store, sqlite3_stmt *row, void *user,
     return sink->code(sink->user, (uint64_t)utterance, sink->bytes, error);
 }
 
-/* The id that a model has in the database; 0 when there are no vectors of it. */
-static sr_status take_number(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error) {
-    (void)store, (void)error;
-    *(int64_t *)user = sqlite3_column_int64(row, 0);
-    return SR_OK;
-}
-
-static sr_status find_model(sqlite_store *store, const char *fingerprint, int64_t *id,
-                            sr_error *error) {
+sr_status sri_sqlite_find_model(sqlite_store *store, const char *fingerprint, int64_t *id,
+                                sr_error *error) {
     *id = 0;
     return sri_sqlite_each(store, "SELECT id FROM models WHERE fingerprint = ?1", fingerprint, 0,
-                           take_number, id, error);
+                           sri_sqlite_take_number, id, error);
 }
 
 /* ---- The whole --------------------------------------------------------------------------------------------- */
@@ -185,7 +178,7 @@ static sr_status make_codes(sqlite_store *store, int64_t model, row_sink *sink, 
 static sr_status load_codes(sqlite_store *store, const char *fingerprint, row_sink *sink,
                             sr_error *error) {
     int64_t model = 0;
-    sr_status code = find_model(store, fingerprint, &model, error);
+    sr_status code = sri_sqlite_find_model(store, fingerprint, &model, error);
     if (code != SR_OK || model == 0) return code;
     if (atomic_load(&store->base.schema) < 3) return make_codes(store, model, sink, error);
     return sri_sqlite_each(store, "SELECT id >> 6, code FROM codes WHERE (id & 63) = ?1", NULL,
@@ -317,7 +310,8 @@ static sr_status tell_added(sqlite_store *store, uint64_t next_id, const char *f
         code = sri_sqlite_each(store,
                                "SELECT id, route, text FROM utterances WHERE id >= ?1 ORDER BY id",
                                NULL, from, take_utterance, &sink, error);
-    if (code == SR_OK && fingerprint != NULL) code = find_model(store, fingerprint, &model, error);
+    if (code == SR_OK && fingerprint != NULL)
+        code = sri_sqlite_find_model(store, fingerprint, &model, error);
     if (code != SR_OK || model == 0 || news->code == NULL) return code;
     return sri_sqlite_each(store,
                            "SELECT id >> 6, code FROM codes WHERE id >= (?1 & ~63) AND (id & 63) ="

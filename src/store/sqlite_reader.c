@@ -61,12 +61,6 @@ static sr_status connect_reader(sri_store_reader *reader, sr_error *error) {
     return code;
 }
 
-static sr_status take_model(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error) {
-    (void)store, (void)error;
-    *(int64_t *)user = sqlite3_column_int64(row, 0);
-    return SR_OK;
-}
-
 /* The statement asks by the same number in every schema. */
 static sr_status prepare_get(sri_store_reader *reader, sr_error *error) {
     int64_t version = 0;
@@ -85,8 +79,7 @@ static sr_status prepare_get(sri_store_reader *reader, sr_error *error) {
 static sr_status prepare_reader(sri_store_reader *reader, sr_error *error) {
     sr_status code = prepare_get(reader, error);
     if (code != SR_OK || reader->model != 0) return code;
-    return sri_sqlite_each(&reader->link, "SELECT id FROM models WHERE fingerprint = ?1",
-                           reader->fingerprint, 0, take_model, &reader->model, error);
+    return sri_sqlite_find_model(&reader->link, reader->fingerprint, &reader->model, error);
 }
 
 static sr_status fetch_row(sri_store_reader *reader, uint64_t id, float *row, uint8_t *found,

@@ -143,12 +143,6 @@ static sr_status take_vector(sqlite_store *store, sqlite3_stmt *row, void *user,
     return code;
 }
 
-static sr_status take_number(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error) {
-    (void)store, (void)error;
-    *(int64_t *)user = sqlite3_column_int64(row, 0);
-    return SR_OK;
-}
-
 /* In the order of ids, so that the new tables are filled from their beginning to their end. What was copied is
  * deleted piece by piece, so that the pages of the old table become those of the new ones. */
 #define PIECE "(SELECT id FROM utterances WHERE id > ?1 ORDER BY id LIMIT 1000)"
@@ -157,7 +151,7 @@ static sr_status copy_pieces(sqlite_store *store, int dimensions[MODELS], sr_err
     sr_status code = SR_OK;
     for (int64_t from = 0, upto = 0; code == SR_OK; from = upto) {
         code = sri_sqlite_each(store, "SELECT ifnull(max(id), 0) FROM " PIECE, NULL, from,
-                               take_number, &upto, error);
+                               sri_sqlite_take_number, &upto, error);
         if (code != SR_OK || upto == 0) return code;
         code = sri_sqlite_each(store,
                                "SELECT utterance, model, vector FROM old_vectors WHERE utterance IN"
@@ -165,7 +159,7 @@ static sr_status copy_pieces(sqlite_store *store, int dimensions[MODELS], sr_err
                                NULL, from, take_vector, dimensions, error);
         if (code == SR_OK)
             code = sri_sqlite_each(store, "DELETE FROM old_vectors WHERE utterance IN " PIECE, NULL,
-                                   from, take_number, &upto, error);
+                                   from, sri_sqlite_take_number, &upto, error);
     }
     return code;
 }

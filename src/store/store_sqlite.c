@@ -203,6 +203,13 @@ sr_status sri_sqlite_each(sqlite_store *store, const char *sql, const char *text
     return code;
 }
 
+sr_status sri_sqlite_take_number(sqlite_store *store, sqlite3_stmt *row, void *user,
+                                 sr_error *error) {
+    (void)store, (void)error;
+    *(int64_t *)user = sqlite3_column_int64(row, 0);
+    return SR_OK;
+}
+
 /* Bound strings and vectors belong to the caller and are gone after the call; a statement that is still
  * running would keep its transaction open. */
 static void forget_bindings(sqlite_store *store) {
