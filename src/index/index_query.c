@@ -45,6 +45,17 @@ static void into_steps(sri_prepared *p, size_t n) {
     }
 }
 
+void sri_prepare(const float *vector, size_t dimension, void *memory, sri_prepared *prepared) {
+    float *rotated = memory;
+    int8_t *halves = (int8_t *)(rotated + dimension);
+    *prepared = (sri_prepared){.vector = vector,
+                               .rotated = rotated,
+                               .halves = halves,
+                               .tables = (uint8_t *)halves + 2 * dimension};
+    sri_index_rotate(vector, dimension, rotated);
+    into_steps(prepared, dimension);
+}
+
 /* The part of four values that are not negative where their sign is set: bit j of `pattern`
  * stands for value j. */
 static void fill_table(const float four[4], float inverse, uint8_t *table) {
@@ -59,7 +70,7 @@ static void fill_table(const float four[4], float inverse, uint8_t *table) {
 
 /* signs . q = 2 * (sum of the values with sign 1) - sum of all; a table counts from the group's
  * lowest sum. */
-static void make_tables(sri_prepared *p, size_t n) {
+void sri_prepare_tables(sri_prepared *p, size_t n) {
     size_t groups = (n + 3) / 4;
     float widest = 0, lowest = 0, all = 0;
     for (size_t g = 0; g < groups; g++) {
@@ -80,16 +91,4 @@ static void make_tables(sri_prepared *p, size_t n) {
     p->table_step = 2 * unit;
     p->table_offset = 2 * lowest - all;
     p->table_noise = 2 * unit * sqrtf((float)groups / 12.0f);
-}
-
-void sri_prepare(const float *vector, size_t dimension, void *memory, sri_prepared *prepared) {
-    float *rotated = memory;
-    int8_t *halves = (int8_t *)(rotated + dimension);
-    *prepared = (sri_prepared){.vector = vector,
-                               .rotated = rotated,
-                               .halves = halves,
-                               .tables = (uint8_t *)halves + 2 * dimension};
-    sri_index_rotate(vector, dimension, rotated);
-    into_steps(prepared, dimension);
-    make_tables(prepared, dimension);
 }

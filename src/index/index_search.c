@@ -473,13 +473,14 @@ static bool make_plan(const sri_index *index, const sri_near *near, struct sri_i
     void *plan = work->plan;
     bool enough = sri_grow(&plan, &work->plan_capacity, limit, sizeof *work->plan);
     work->plan = plan;
-    work->planned = 0;
+    work->planned = work->sealed = 0;
     if (!enough) return false;
     for (size_t i = 0; i < limit; i++) {
         const sri_chunk *home = sri_chunk_at(index, i);
         if (home == NULL || sri_near_covers(near, home)) continue;
         bool sealed = atomic_load_explicit(&home->sealed, memory_order_acquire);
         work->plan[work->planned++] = (sri_planned){home, sealed};
+        work->sealed += sealed;
         if (sealed) continue;
         sri_planned front = work->plan[0]; /* without bits: to the front */
         work->plan[0] = work->plan[work->planned - 1];
@@ -524,9 +525,11 @@ static bool search_some(const sri_index *index, const sri_index_query *query, co
                         size_t n, const shape *form, struct sri_index_work *work, sri_hit *hits,
                         size_t *counts) {
     size_t d = index->dimension;
-    for (size_t q = 0; q < n; q++)
+    for (size_t q = 0; q < n; q++) {
         sri_prepare(queries + q * d, d, work->prepared_bytes + q * sri_prepared_bytes(d),
                     &work->prepared[q]);
+        if (form->narrow && work->sealed > 0) sri_prepare_tables(&work->prepared[q], d);
+    }
     if (!find_candidates(index, query, n, form, work)) return false;
     for (size_t q = 0; q < n; q++) {
         sri_scan *scan = &work->scans[q];

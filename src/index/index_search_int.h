@@ -21,7 +21,7 @@ typedef struct sri_prepared {
     float length;
     float noise;                    /* of a code's dot product, in its row's scale */
     float slack;                    /* the error of everything else */
-    uint8_t *tables;                /* for sri_sum_bits_fn */
+    uint8_t *tables;                /* for sri_sum_bits_fn; this and below: sri_prepare_tables() */
     float table_step, table_offset; /* signs . rotated = table_step * sum + table_offset, */
     float table_noise;              /* with an error whose deviation this is */
 } sri_prepared;
@@ -29,6 +29,8 @@ typedef struct sri_prepared {
 /* The bytes of tables, halves and rotated query of one query. */
 size_t sri_prepared_bytes(size_t dimension);
 void sri_prepare(const float *vector, size_t dimension, void *memory, sri_prepared *prepared);
+/* What else it takes to read 1-bit codes, which takes longer than all the rest. */
+void sri_prepare_tables(sri_prepared *prepared, size_t dimension);
 
 /* The dot product of a code and the query, from those of its two halves. */
 static inline float sri_code_score(const sri_prepared *p, float scale, int32_t first,
@@ -105,7 +107,7 @@ struct sri_index_work {
     sri_scan scans[SRI_SEARCH_PARTS]; /* by query, or by part of one query */
     sri_chunk_room *rooms[SRI_SEARCH_PARTS];
     sri_planned *plan;
-    size_t planned, plan_capacity;
+    size_t planned, sealed, plan_capacity; /* chunks; those of them with bits */
     uint16_t *sums;
     size_t sum_capacity;
     float *wide; /* scores by slot, then twice bounds by route */
