@@ -78,10 +78,9 @@ static void remember(const sri_index *index, sri_chunk *home, size_t row, const 
 }
 
 /* The fp32 rows of up to SRI_INDEX_FETCH slots, those in memory where they are, and others in
- * `room`, of as many rows; NULL where one cannot be had. Returns how many were fetched: they
- * stand in `room` in order. */
-static size_t find_rows(const sri_index *index, const uint32_t *slots, size_t n,
-                        const sri_index_source *source, float *room, const float **rows) {
+ * `room`, of as many rows, in order from the front; NULL where one cannot be had. */
+static void find_rows(const sri_index *index, const uint32_t *slots, size_t n,
+                      const sri_index_source *source, float *room, const float **rows) {
     uint64_t utterances[SRI_INDEX_FETCH];
     uint8_t found[SRI_INDEX_FETCH] = {0};
     size_t missing[SRI_INDEX_FETCH], count = 0;
@@ -100,7 +99,6 @@ static size_t find_rows(const sri_index *index, const uint32_t *slots, size_t n,
         rows[missing[j]] = room + j * index->dimension;
         remember(index, home_of(index, slot), slot % SRI_CHUNK_ROWS, rows[missing[j]]);
     }
-    return count;
 }
 
 bool sri_index_vectors(const sri_index *index, const uint32_t *slots, size_t n,

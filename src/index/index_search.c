@@ -297,15 +297,15 @@ static void second_part(void *job, size_t part) {
     weigh_pending(&shared->at, shared->work->rooms[part], scan);
 }
 
-/* Takes all that the parts know into the first scan, with their candidates or without. */
-static void merge(sri_scan *scans, size_t parts, bool candidates) {
+/* Takes all that the parts know into the first scan; after the first pass none has candidates. */
+static void merge(sri_scan *scans, size_t parts) {
     sri_scan *all = &scans[0];
     for (size_t i = 1; i < parts; i++) {
         all->short_memory = all->short_memory || scans[i].short_memory;
         for (size_t r = 0; r < scans[i].count; r++)
             note(all, scans[i].routes[r], scans[i].lowers[r]);
     }
-    for (size_t i = 1; i < parts && candidates; i++)
+    for (size_t i = 1; i < parts; i++)
         for (size_t c = 0; c < scans[i].candidate_count; c++)
             if (scans[i].candidates[c].upper >= all->least)
                 sri_scan_keep(all, scans[i].candidates[c]);
@@ -317,10 +317,10 @@ static bool search_in_parts(const look *at, const sri_index_query *query,
     for (size_t part = 0; part < parts; part++)
         begin(&work->scans[part], &work->prepared[0], query->k, work->sums);
     sri_team_run(query->team, first_part, &shared, parts);
-    merge(work->scans, parts, false);
+    merge(work->scans, parts);
     atomic_store(&shared.least, work->scans[0].least);
     sri_team_run(query->team, second_part, &shared, parts);
-    merge(work->scans, parts, true);
+    merge(work->scans, parts);
     return !work->scans[0].short_memory;
 }
 

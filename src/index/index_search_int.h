@@ -110,7 +110,7 @@ struct sri_index_work {
     size_t planned, sealed, plan_capacity; /* chunks; those of them with bits */
     uint16_t *sums;
     size_t sum_capacity;
-    float *wide; /* scores by slot, then twice bounds by route */
+    float *wide; /* of each query scores by slot and bounds by route; those of one once more */
     size_t wide_capacity;
     sri_scored *scored;
     size_t scored_capacity;
