@@ -172,13 +172,9 @@ static bool make_room(sri_index *index, size_t rows) {
     return true;
 }
 
-static sri_exact *make_exact(const sri_index *index) {
-    return sri_alloc(sizeof(sri_exact) + index->dimension * sizeof(float));
-}
-
 static bool make_exact_room(sri_index *index, size_t vectors) {
     while (index->spare_exact_count < vectors) {
-        sri_exact *made = make_exact(index);
+        sri_exact *made = sri_exact_make(index);
         if (made == NULL) return false;
         made->next = index->spare_exact;
         index->spare_exact = made;
@@ -273,7 +269,7 @@ static uint32_t append(sri_index *index, const sri_index_row *row) {
     home->live++;
     index->count++;
     if (index->promised > 0) index->promised--;
-    return home->number * SRI_CHUNK_ROWS + place;
+    return sri_slot_of(home, place);
 }
 
 uint32_t sri_index_add(sri_index *index, const sri_index_row *row) {
@@ -291,7 +287,7 @@ uint32_t sri_index_add(sri_index *index, const sri_index_row *row) {
 
 /* A row like the one at `slot`, with the vector that is given. */
 static uint32_t copy_code(sri_index *index, uint32_t slot, const sri_index_row *row) {
-    const sri_chunk *from = sri_chunk_at(index, slot / SRI_CHUNK_ROWS);
+    const sri_chunk *from = sri_home_of(index, slot);
     size_t at = slot % SRI_CHUNK_ROWS;
     sri_chunk *home = open_tail(index);
     size_t place = atomic_load_explicit(&home->used, memory_order_relaxed);
@@ -302,15 +298,14 @@ static uint32_t copy_code(sri_index *index, uint32_t slot, const sri_index_row *
 }
 
 uint32_t sri_index_copy(sri_index *index, uint32_t slot, const sri_index_row *row) {
-    const sri_exact *held =
-        sri_exact_at(sri_chunk_at(index, slot / SRI_CHUNK_ROWS), slot % SRI_CHUNK_ROWS);
+    const sri_exact *held = sri_exact_at(sri_home_of(index, slot), slot % SRI_CHUNK_ROWS);
     sri_index_row copy = *row;
     if (copy.vector == NULL && held != NULL) copy.vector = held->row;
     return copy_code(index, slot, &copy);
 }
 
 void sri_index_remove(sri_index *index, uint32_t slot, uint64_t died) {
-    sri_chunk *home = sri_chunk_at(index, slot / SRI_CHUNK_ROWS);
+    sri_chunk *home = sri_home_of(index, slot);
     _Atomic(uint64_t) *mark = &home->died[slot % SRI_CHUNK_ROWS];
     assert(atomic_load_explicit(mark, memory_order_relaxed) == SRI_INDEX_FOREVER);
     atomic_store_explicit(mark, died,
@@ -324,7 +319,7 @@ void sri_index_remove(sri_index *index, uint32_t slot, uint64_t died) {
 static void release_exact(sri_retired *retired) { sri_free(retired); }
 
 void sri_index_set_durable(sri_index *index, uint32_t slot) {
-    sri_chunk *home = sri_chunk_at(index, slot / SRI_CHUNK_ROWS);
+    sri_chunk *home = sri_home_of(index, slot);
     size_t row = slot % SRI_CHUNK_ROWS;
     home->durable[row] = 1;
     if (all_fit(index)) return;
@@ -362,7 +357,7 @@ static bool move_row(sri_index *index, sri_chunk *home, size_t row, uint64_t bor
     const sri_exact *held = sri_exact_at(home, row);
     if (!room_to_move(index, held != NULL)) return false;
     size_t promised = index->promised, promised_exact = index->promised_exact;
-    uint32_t slot = home->number * SRI_CHUNK_ROWS + (uint32_t)row;
+    uint32_t slot = sri_slot_of(home, row);
     sri_index_row again = {.vector = held == NULL ? NULL : held->row,
                            .route = home->routes[row],
                            .utterance = home->utterances[row],
@@ -420,6 +415,6 @@ size_t sri_index_exact_held(const sri_index *index) {
 }
 
 bool sri_index_visible(const sri_index *index, uint32_t slot, uint64_t version) {
-    const sri_chunk *home = sri_chunk_at(index, slot / SRI_CHUNK_ROWS);
+    const sri_chunk *home = sri_home_of(index, slot);
     return home != NULL && sri_row_visible(home, slot % SRI_CHUNK_ROWS, version);
 }

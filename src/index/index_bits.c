@@ -29,10 +29,8 @@
 #define HALF            (SRI_BIT_ROWS / 2)
 #define LANES           16
 
-static size_t groups_of(size_t dimension) { return (dimension + 3) / 4; }
-
 static size_t sign_bytes(size_t dimension) {
-    return SRI_CHUNK_ROWS / SRI_BIT_ROWS * groups_of(dimension) * HALF;
+    return SRI_CHUNK_ROWS / SRI_BIT_ROWS * sri_bits_groups(dimension) * HALF;
 }
 
 size_t sri_bits_bytes(size_t dimension) {
@@ -95,7 +93,7 @@ static residual_sums look_at(const int8_t *code, float scale, const float *centr
 }
 
 static void keep_signs(const float *residual, size_t dimension, size_t row, uint8_t *signs) {
-    uint8_t *byte = signs + row / SRI_BIT_ROWS * groups_of(dimension) * HALF + row % HALF;
+    uint8_t *byte = signs + row / SRI_BIT_ROWS * sri_bits_groups(dimension) * HALF + row % HALF;
     unsigned shift = row % SRI_BIT_ROWS < HALF ? 0 : 4;
     for (size_t i = 0; i < dimension; i += 4, byte += HALF) {
         unsigned four = 0;

@@ -102,6 +102,15 @@ static inline sri_chunk *sri_chunk_at(const sri_index *index, size_t number) {
     return atomic_load_explicit(place, memory_order_acquire);
 }
 
+/* The chunk of a slot, or NULL when it has gone; its row there is slot % SRI_CHUNK_ROWS. */
+static inline sri_chunk *sri_home_of(const sri_index *index, uint32_t slot) {
+    return sri_chunk_at(index, slot / SRI_CHUNK_ROWS);
+}
+
+static inline uint32_t sri_slot_of(const sri_chunk *home, size_t row) {
+    return home->number * SRI_CHUNK_ROWS + (uint32_t)row;
+}
+
 static inline bool sri_row_visible(const sri_chunk *home, size_t row, uint64_t version) {
     return home->born[row] <= version &&
            atomic_load_explicit(&home->died[row], memory_order_relaxed) > version;
@@ -109,6 +118,11 @@ static inline bool sri_row_visible(const sri_chunk *home, size_t row, uint64_t v
 
 static inline sri_exact *sri_exact_at(const sri_chunk *home, size_t row) {
     return atomic_load_explicit(&((sri_chunk *)(uintptr_t)home)->exact[row], memory_order_acquire);
+}
+
+/* With room for a row; NULL when memory is short. */
+static inline sri_exact *sri_exact_make(const sri_index *index) {
+    return sri_alloc(sizeof(sri_exact) + index->dimension * sizeof(float));
 }
 
 static inline uint64_t sri_order_of(const sri_index *index, uint32_t route) {
@@ -119,6 +133,9 @@ static inline uint64_t sri_order_of(const sri_index *index, uint32_t route) {
 void sri_index_rotate(const float *vector, size_t dimension, float *rotated);
 /* values[0 .. dimension - 1]: the rotated vector in steps of the scale that is returned. */
 float sri_index_quantize(const float *vector, size_t dimension, int8_t *values);
+
+/* Groups of four values, as sri_sum_bits_fn looks them up. */
+static inline size_t sri_bits_groups(size_t dimension) { return (dimension + 3) / 4; }
 
 /* The bytes of a chunk's 1-bit codes, 0 where there are none; lets `bits` point to them, behind
  * the codes; and fills them, when the chunk is full. */

@@ -21,7 +21,7 @@
 #define DEVIATIONS  6.0f
 
 size_t sri_prepared_bytes(size_t dimension) {
-    size_t groups = (dimension + 3) / 4;
+    size_t groups = sri_bits_groups(dimension);
     return sri_round_up(dimension * sizeof(float) + 2 * dimension + groups * SRI_BIT_TABLE, 64);
 }
 
@@ -71,7 +71,7 @@ static void fill_table(const float four[4], float inverse, uint8_t *table) {
 /* signs . q = 2 * (sum of the values with sign 1) - sum of all; a table counts from the group's
  * lowest sum. */
 void sri_prepare_tables(sri_prepared *p, size_t n) {
-    size_t groups = (n + 3) / 4;
+    size_t groups = sri_bits_groups(n);
     float widest = 0, lowest = 0, all = 0;
     for (size_t g = 0; g < groups; g++) {
         float width = 0;

@@ -60,15 +60,11 @@ bool sri_search_room(struct sri_index_work *work, size_t parts) {
 
 /* ---- fp32 rows ------------------------------------------------------------------------------- */
 
-static sri_chunk *home_of(const sri_index *index, uint32_t slot) {
-    return sri_chunk_at(index, slot / SRI_CHUNK_ROWS);
-}
-
 /* Keeps a fetched row while the budget lasts. */
 static void remember(const sri_index *index, sri_chunk *home, size_t row, const float *vector) {
     sri_index *counter = home->index;
     if (atomic_load(&counter->exact_count) >= index->exact_limit) return;
-    sri_exact *made = sri_alloc(sizeof *made + index->dimension * sizeof(float)), *none = NULL;
+    sri_exact *made = sri_exact_make(index), *none = NULL;
     if (made == NULL) return;
     memcpy(made->row, vector, index->dimension * sizeof(float));
     if (atomic_compare_exchange_strong(&home->exact[row], &none, made))
@@ -85,7 +81,7 @@ static void find_rows(const sri_index *index, const uint32_t *slots, size_t n,
     uint8_t found[SRI_INDEX_FETCH] = {0};
     size_t missing[SRI_INDEX_FETCH], count = 0;
     for (size_t i = 0; i < n; i++) {
-        const sri_chunk *home = home_of(index, slots[i]);
+        const sri_chunk *home = sri_home_of(index, slots[i]);
         const sri_exact *held = sri_exact_at(home, slots[i] % SRI_CHUNK_ROWS);
         rows[i] = held == NULL ? NULL : held->row;
         if (held != NULL) continue;
@@ -97,7 +93,7 @@ static void find_rows(const sri_index *index, const uint32_t *slots, size_t n,
         uint32_t slot = slots[missing[j]];
         if (!found[j]) continue;
         rows[missing[j]] = room + j * index->dimension;
-        remember(index, home_of(index, slot), slot % SRI_CHUNK_ROWS, rows[missing[j]]);
+        remember(index, sri_home_of(index, slot), slot % SRI_CHUNK_ROWS, rows[missing[j]]);
     }
 }
 
@@ -124,7 +120,7 @@ bool sri_index_vectors(const sri_index *index, const uint32_t *slots, size_t n,
 /* ---- Scores ---------------------------------------------------------------------------------- */
 
 static float code_score(const sri_index *index, const sri_prepared *p, uint32_t slot) {
-    const sri_chunk *home = home_of(index, slot);
+    const sri_chunk *home = sri_home_of(index, slot);
     uint32_t row = slot % SRI_CHUNK_ROWS;
     int32_t dots[2];
     const int8_t *code = home->codes + row * index->dimension;
@@ -194,7 +190,7 @@ static size_t score_candidates(const sri_index *index, const sri_index_query *qu
         if (prepared->length != 0) /* or every score is 0 */
             score_slots(index, prepared, slots, some, query->source, work->fetched, scores);
         for (size_t i = 0; i < some; i++) {
-            const sri_chunk *home = home_of(index, slots[i]);
+            const sri_chunk *home = sri_home_of(index, slots[i]);
             uint32_t row = slots[i] % SRI_CHUNK_ROWS, route = candidates[from + i].route;
             if (isnan(scores[i])) continue;
             work->scored[count++] = (sri_scored){scores[i],

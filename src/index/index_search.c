@@ -95,9 +95,9 @@ static void judge_row(const look *at, const sri_chunk *home, size_t row, const i
     float scale = home->scales[row], error = p->noise * scale + p->slack;
     float score = sri_code_score(p, scale, dots[0], dots[1]);
     if (!(score + error >= scan->least) || !sri_row_visible(home, row, at->version)) return;
-    uint32_t slot = home->number * SRI_CHUNK_ROWS + (uint32_t)row;
-    sri_scan_keep(scan, (sri_candidate){score - error, score + error, home->routes[row], slot});
-    note(scan, home->routes[row], score - error);
+    uint32_t route = home->routes[row], slot = sri_slot_of(home, row);
+    sri_scan_keep(scan, (sri_candidate){score - error, score + error, route, slot});
+    note(scan, route, score - error);
 }
 
 /* All rows of a chunk. */
@@ -194,8 +194,8 @@ static bool may_seed(const look *at, const sri_scan *scan, const sri_seed *row) 
 static void first_pass(const look *at, const sri_chunk *home, uint16_t *sums, sri_chunk_room *room,
                        sri_scan *scan) {
     const sri_prepared *p = scan->prepared;
-    at->kernels->sum_bits(home->bits.signs, SRI_CHUNK_ROWS / SRI_BIT_ROWS, (at->dimension + 3) / 4,
-                          p->tables, sums);
+    at->kernels->sum_bits(home->bits.signs, SRI_CHUNK_ROWS / SRI_BIT_ROWS,
+                          sri_bits_groups(at->dimension), p->tables, sums);
     estimate e = estimate_for(at, &home->bits, p);
     float least = scan->seed_count < scan->seed_limit ? -INFINITY : scan->seeds[0].estimate;
     size_t n = pick_rows(at, home, sums, p, &e, 0, least, room);
@@ -330,7 +330,7 @@ static void look_near(const look *at, const sri_index *index, sri_chunk_room *ro
     uint32_t slots[SRI_NEAR_MOST];
     size_t n = sri_near_find(at->near, scan->prepared->rotated, scan->k, slots);
     for (size_t i = 0; i < n; i++) {
-        const sri_chunk *home = sri_chunk_at(index, slots[i] / SRI_CHUNK_ROWS);
+        const sri_chunk *home = sri_home_of(index, slots[i]);
         if (home != NULL && sri_near_covers(at->near, home))
             queue_row(at, home, slots[i] % SRI_CHUNK_ROWS, room, scan);
     }
@@ -426,7 +426,7 @@ static void keep_scored(const sri_chunk *home, const float *scores, const float 
     const sri_prepared *p = scan->prepared;
     for (size_t row = 0; row < SRI_CHUNK_ROWS; row++) {
         if (scores[row] == -INFINITY) continue;
-        uint32_t route = home->routes[row], slot = home->number * SRI_CHUNK_ROWS + (uint32_t)row;
+        uint32_t route = home->routes[row], slot = sri_slot_of(home, row);
         float error = p->noise * home->scales[row] + p->slack;
         if (!(scores[row] + error >= scan->least && scores[row] + error >= bests[route])) continue;
         sri_scan_keep(scan, (sri_candidate){scores[row] - error, scores[row] + error, route, slot});
