@@ -231,8 +231,8 @@ static sri_exact *keep_exact(sri_index *index, const float *vector) {
     return exact;
 }
 
-/* Whether there is memory for the fp32 rows of all that lives. Where there is not, only rows that queries ask for are
- * worth their place: of those that come and go hardly one is ever asked for. */
+/* Whether there is memory for the fp32 rows of all that lives. Where there is not, only rows that
+ * queries ask for are worth their place: of those that come and go hardly one is ever asked for. */
 static bool all_fit(const sri_index *index) {
     return index->count <= index->exact_limit &&
            atomic_load(&index->exact_count) <= index->exact_limit;

@@ -183,7 +183,8 @@ static void seed(sri_scan *scan, sri_seed row) {
     heap[place] = row;
 }
 
-/* Whether the row may tell what others must reach: it is in the version, and its route has not had its say. */
+/* Whether the row may tell what others must reach: it is in the version, and its route has not had
+ * its say. */
 static bool may_seed(const look *at, const sri_scan *scan, const sri_seed *row) {
     size_t same = 0;
     for (size_t i = 0; i < scan->seed_count; i++) same += scan->seeds[i].route == row->route;
@@ -209,8 +210,9 @@ static void first_pass(const look *at, const sri_chunk *home, uint16_t *sums, sr
     }
 }
 
-/* Between the passes: what a row must reach, as far as the seeds tell. The second pass finds them again: by their
- * sums, which are raised so that no error of an estimate can hide who set the bar. */
+/* Between the passes: what a row must reach, as far as the seeds tell. The second pass finds them
+ * again: by their sums, which are raised so that no error of an estimate can hide who set the
+ * bar. */
 static void weigh_seeds(const look *at, sri_chunk_room *room, sri_scan *scan) {
     for (size_t i = 0; i < scan->seed_count; i++) {
         queue_row(at, scan->seeds[i].home, scan->seeds[i].row, room, scan);

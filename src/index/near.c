@@ -65,7 +65,7 @@ static void free_near(sri_near *near) {
 
 static void release_near(sri_retired *retired) { free_near((sri_near *)retired); }
 
-/* ---- Building ------------------------------------------------------------------------------- */
+/* ---- Building -------------------------------------------------------------------------------- */
 
 /* Writes the rows of a full chunk that live now, and their places; returns how many. */
 static size_t copy_rows(const sri_chunk *chunk, size_t dimension, float *rows, uint32_t *places) {
@@ -213,8 +213,7 @@ static void *build_on(void *user) {
     return NULL;
 }
 
-/* ---- Opening and closing
- * ------------------------------------------------------------------------- */
+/* ---- Opening and closing --------------------------------------------------------------------- */
 
 sr_status sri_near_open(sri_index *index, sr_error *error) {
     sri_near_builder *builder = sri_alloc_zero(1, sizeof *builder);
@@ -258,8 +257,7 @@ void sri_near_close(sri_index *index) {
     index->builder = NULL;
 }
 
-/* ---- The writer
- * ------------------------------------------------------------------------------------ */
+/* ---- The writer ------------------------------------------------------------------------------ */
 
 void sri_near_chunk_is_full(sri_index *index) {
     sri_near_builder *builder = index->builder;
@@ -289,8 +287,7 @@ size_t sri_near_rows(const sri_index *index) {
     return rows;
 }
 
-/* ---- Readers
- * ----------------------------------------------------------------------------------------- */
+/* ---- Readers --------------------------------------------------------------------------------- */
 
 const sri_near *sri_near_of(const sri_index *index) {
     return atomic_load_explicit(&((sri_index *)(uintptr_t)index)->near, memory_order_acquire);
