@@ -1,6 +1,6 @@
 /*
- * short_memory.h - an allocator that fails when told to, and counts what is held: for the six programs that test
- * short memory. Threads may share it.
+ * short_memory.h - an allocator that fails when told to, and counts what is held: for the programs
+ * that test short memory. Threads may share it.
  */
 #ifndef SR_TESTS_SHORT_MEMORY_H
 #define SR_TESTS_SHORT_MEMORY_H
