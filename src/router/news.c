@@ -8,7 +8,6 @@
  * What a plan cannot say (a name that was removed and came back as another route) or what does not fit the table at hand is no
  * error: the table is loaded instead.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "router/mutation_int.h"
@@ -17,8 +16,9 @@ typedef struct news {
     sr_router *router;
     mutation_plan plan;
     sri_store_state state;
-    live_route **routes; /* of the table, by ascending id; made when first wanted */
+    const live_route **routes; /* of the table, by ascending id; made when first wanted */
     size_t route_count;
+    sri_map added;     /* ids of new routes, to their drafts */
     route_draft *last; /* that something was added to */
     size_t next_code;  /* where the next code's utterance is likely to be */
     sri_arena arena;   /* strings and codes */
@@ -27,45 +27,34 @@ typedef struct news {
 
 /* ---- Finding ----------------------------------------------------------------------------------------------------- */
 
-static int by_id(const void *a, const void *b) {
-    uint64_t first = (*(live_route *const *)a)->id, second = (*(live_route *const *)b)->id;
-    return (first > second) - (first < second);
-}
-
-static bool list_routes(news *self) {
-    const route_table *table = self->router->table;
-    if (self->routes != NULL) return true;
-    self->routes = sri_alloc_array(table->routes, sizeof(live_route *));
-    if (self->routes == NULL) return false;
-    for (size_t i = 0; i < atomic_load(&table->number_limit); i++) {
-        const route_place *place = sri_steady_at(&table->places, i);
-        if (atomic_load(&place->gone) == SRI_INDEX_FOREVER)
-            self->routes[self->route_count++] = atomic_load(&place->newest);
-    }
-    qsort(self->routes, self->route_count, sizeof *self->routes, by_id);
-    return true;
-}
-
 static uint64_t id_of(const route_draft *draft) {
     return draft->old != NULL ? draft->old->id : draft->id;
 }
 
+/* The id lies in a draft, or with the caller, as long as it is asked for. */
+static sr_str key_of(const uint64_t *id) { return (sr_str){(const char *)id, sizeof *id}; }
+
+/* The table has nothing that is not published, as no group is open. */
+static const live_route *live_of(news *self, uint64_t id, bool *enough) {
+    if (self->routes == NULL)
+        self->routes = sri_view_routes(atomic_load(&self->router->view), &self->route_count);
+    *enough = self->routes != NULL;
+    return *enough ? sri_routes_find(self->routes, self->route_count, id) : NULL;
+}
+
 /* The draft of the route of that id; `*found` NULL, and a misfit, when there is none. */
 static sr_status draft_of(news *self, uint64_t id, route_draft **found, sr_error *error) {
+    uint64_t added;
     *found = self->last;
     if (*found != NULL && id_of(*found) == id) return SR_OK;
     *found = NULL;
-    for (size_t i = self->plan.draft_count; i-- > 0 && *found == NULL;)
-        if (self->plan.drafts[i]->old == NULL && self->plan.drafts[i]->id == id)
-            *found = self->plan.drafts[i];
-    if (*found == NULL && !list_routes(self)) return sri_fail_memory(error);
-    live_route key = {.id = id}, *wanted = &key;
-    live_route **held = *found != NULL ? NULL
-                                       : bsearch(&wanted, self->routes, self->route_count,
-                                                 sizeof *self->routes, by_id);
-    if (held != NULL) {
-        *found = sri_plan_draft(&self->plan, (*held)->name);
-        if (*found == NULL) return sri_fail_memory(error);
+    if (sri_map_get(&self->added, key_of(&id), &added)) {
+        *found = (route_draft *)(uintptr_t)added;
+    } else {
+        bool enough;
+        const live_route *held = live_of(self, id, &enough);
+        if (held != NULL) *found = sri_plan_draft(&self->plan, held->name);
+        if (!enough || (held != NULL && *found == NULL)) return sri_fail_memory(error);
     }
     self->misfit = self->misfit || *found == NULL || (*found)->removed;
     self->last = *found;
@@ -137,6 +126,8 @@ static sr_status route_added(void *user, const sri_store_route *fields, sr_error
     self->misfit = draft->old != NULL || self->plan.draft_count == before;
     if (self->misfit) return SR_OK;
     draft->id = fields->id;
+    if (!sri_map_put(&self->added, key_of(&draft->id), (uintptr_t)draft))
+        return sri_fail_memory(error);
     self->last = draft;
     return set_fields(self, draft, fields, error);
 }
@@ -208,6 +199,7 @@ sr_status sri_news_apply(sr_router *router, bool *whole, sr_error *error) {
                                      model.fingerprint, model.dimension, &hear, whole, error);
     if (code == SR_OK && !*whole) *whole = self.misfit || (ready && !complete(&self));
     if (code == SR_OK && !*whole) code = apply(&self, error);
+    sri_map_free(&self.added);
     sri_plan_free(&self.plan);
     sri_free(self.routes);
     sri_arena_free(&self.arena);

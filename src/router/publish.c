@@ -86,3 +86,13 @@ const live_route **sri_view_routes(const table_view *view, size_t *count) {
     if (routes != NULL) qsort(routes, *count, sizeof *routes, by_id);
     return routes;
 }
+
+static int against_id(const void *id, const void *route) {
+    uint64_t wanted = *(const uint64_t *)id, held = (*(const live_route *const *)route)->id;
+    return (wanted > held) - (wanted < held);
+}
+
+const live_route *sri_routes_find(const live_route *const *routes, size_t count, uint64_t id) {
+    const live_route *const *found = bsearch(&id, routes, count, sizeof *routes, against_id);
+    return found == NULL ? NULL : *found;
+}

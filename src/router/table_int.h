@@ -119,6 +119,8 @@ static inline const live_route *sri_view_route(const table_view *view, uint32_t 
 const live_route *sri_view_find(const table_view *view, sr_str name);
 /* All routes in the order of adding, the hidden one too; freed by sri_free. NULL when memory is short. */
 const live_route **sri_view_routes(const table_view *view, size_t *count);
+/* The one of that id among such a list; NULL when there is none. */
+const live_route *sri_routes_find(const live_route *const *routes, size_t count, uint64_t id);
 
 /* ---- Utterances and versions of routes (route_table.c) -------------------------------------------------- */
 
