@@ -181,7 +181,8 @@ void sri_fitted_note(fit_state *state, const live_route *before, const live_rout
     if (copy != NULL) set_mask(copy, place, is.usable, now);
 }
 
-bool sri_fitted_assess(live_fit *fitted, const route_table *table, fit_state *state) {
+/* Compares a fit (NULL: none) with a table. False when memory is short. */
+static bool assess(live_fit *fitted, const route_table *table, fit_state *state) {
     fit_state made = {.fitted = fitted};
     if (fitted != NULL && fitted->fit != NULL) {
         made.masks = make_masks(fitted->count);
@@ -196,6 +197,22 @@ bool sri_fitted_assess(live_fit *fitted, const route_table *table, fit_state *st
     return true;
 }
 
+void sri_fitted_replace_masks(sri_epoch *epoch, fit_state *state, fit_masks *masks) {
+    if (state->masks != NULL) sri_epoch_retire(epoch, &state->masks->retired, release_masks);
+    state->masks = masks;
+}
+
+sr_status sri_fitted_compare(sr_router *router, live_fit *fitted, const route_table *table,
+                             sr_error *error) {
+    fit_state state;
+    sr_status code = sri_view_reserve(router, error);
+    if (code == SR_OK && !assess(fitted, table, &state)) code = sri_fail_memory(error);
+    if (code != SR_OK) return code;
+    sri_fitted_replace_masks(router->epoch, &router->fit, NULL);
+    router->fit = state;
+    return SR_OK;
+}
+
 /* Examples that are gone leave nothing pending, but another fit would come of it. */
 bool sri_fitted_stale(const fit_state *state, const live_route *oos) {
     const live_fit *fitted = state->fitted;
@@ -207,22 +224,13 @@ bool sri_fitted_stale(const fit_state *state, const live_route *oos) {
 /* ---- In the router ------------------------------------------------------------------------------------------ */
 
 sr_status sri_router_put_fit(sr_router *router, live_fit **made, sr_error *error) {
-    fit_state state, old = router->fit;
-    sr_status code = sri_view_reserve(router, error);
-    if (code == SR_OK && !sri_fitted_assess(*made, router->table, &state))
-        code = sri_fail_memory(error);
+    live_fit *old = router->fit.fitted;
+    sr_status code = sri_fitted_compare(router, *made, router->table, error);
     if (code != SR_OK) return code;
     *made = NULL;
-    router->fit = state;
-    if (old.masks != NULL) sri_epoch_retire(router->epoch, &old.masks->retired, release_masks);
-    if (old.fitted != NULL) sri_epoch_retire(router->epoch, &old.fitted->retired, release_fit);
+    if (old != NULL) sri_epoch_retire(router->epoch, &old->retired, release_fit);
     sri_view_publish(router);
     return SR_OK;
-}
-
-void sri_fitted_replace_masks(sri_epoch *epoch, fit_state *state, fit_masks *masks) {
-    if (state->masks != NULL) sri_epoch_retire(epoch, &state->masks->retired, release_masks);
-    state->masks = masks;
 }
 
 static bool own_model_is_static(const sr_router *router) {

@@ -26,17 +26,12 @@ static void keep_spent(const sr_router *router, route_table *table) {
 
 /* Takes the table over, on success. */
 static sr_status put_in_place(sr_router *router, route_table **table, sr_error *error) {
-    fit_state state, old = router->fit;
-    sr_status code = sri_view_reserve(router, error);
-    if (code == SR_OK && !sri_fitted_assess(old.fitted, *table, &state))
-        code = sri_fail_memory(error);
+    sr_status code = sri_fitted_compare(router, router->fit.fitted, *table, error);
     if (code != SR_OK) return code;
     route_table *before = router->table;
     keep_spent(router, *table);
     router->table = *table;
     *table = NULL;
-    if (old.masks != NULL) sri_fitted_replace_masks(router->epoch, &old, NULL);
-    router->fit = state;
     sri_route_table_retire(&before);
     sri_view_publish(router);
     return SR_OK;

@@ -56,8 +56,10 @@ typedef struct fit_state {
     size_t pending, usable;
 } fit_state;
 
-/* Compares the whole table. False, `state` as it was, when memory is short. */
-SR_MUST_CHECK bool sri_fitted_assess(live_fit *fitted, const route_table *table, fit_state *state);
+/* Makes the router's state that of a fit (NULL: none) and a whole table, and room for the view that shows it; the
+ * caller publishes that. On failure all is as it was. */
+SR_MUST_CHECK sr_status sri_fitted_compare(sr_router *router, live_fit *fitted,
+                                           const route_table *table, sr_error *error);
 /* Masks that a change may make its own; `*copy` stays NULL when none are needed. False when memory is short. */
 SR_MUST_CHECK bool sri_fitted_copy_masks(const fit_state *state, fit_masks **copy);
 /* A route became `now` (NULL: it is gone). `copy` takes what changes of the masks. */
