@@ -21,7 +21,6 @@
 #include "router/router_int.h"
 
 #define FAST_BLOCK      ((size_t)64)
-#define QUERIES_AT_ONCE ((size_t)16) /* of a task: what the index answers from its cache */
 #define LARGE_TABLE                                                                                \
     20000 /* utterances from which it pays to share one search out: some 50 us of work */
 
@@ -310,7 +309,7 @@ bool sri_judge_slow(const judging *job) {
     run.candidate_k = SRI_MAX(job->candidates, (size_t)1);
     if (run.fitted != NULL) run.candidate_k = SRI_MIN(run.candidate_k, run.fitted->count);
     size_t share = (job->count + threads - 1) / threads;
-    run.per_task = SRI_MAX(SRI_MIN(share, QUERIES_AT_ONCE), (size_t)1);
+    run.per_task = SRI_MAX(SRI_MIN(share, (size_t)SRI_INDEX_QUERY_BLOCK), (size_t)1);
     set_tasks(&run, run.per_task);
     run.hits = make(run.slots, run.per_task, run.k, sizeof *run.hits);
     run.counts = make(run.slots, run.per_task, 1, sizeof *run.counts);

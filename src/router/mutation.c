@@ -161,7 +161,6 @@ void sri_mutation_apply(sr_router *router, mutation_plan *plan, fit_masks *masks
     for (size_t i = 0; i < plan->draft_count; i++) {
         const route_draft *draft = plan->drafts[i];
         if (!draft->removed && draft->made == NULL) continue;
-        if (draft->made != NULL && draft->old != NULL) draft->made->number = draft->old->number;
         sri_fitted_note(&router->fit, draft->old, draft->made, masks);
     }
     if (masks != NULL) sri_fitted_replace_masks(router->epoch, &router->fit, masks);

@@ -266,6 +266,7 @@ static bool make_version(mutation_plan *plan, route_draft *draft) {
                               draft->threshold};
     draft->made = sri_live_route_make(&fields);
     if (draft->made == NULL) return false;
+    if (old != NULL) draft->made->number = old->number;
     draft->made->utterances = draft->list;
     draft->made->count = draft->count;
     draft->list = NULL;

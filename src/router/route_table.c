@@ -218,10 +218,7 @@ void sri_table_put_route(route_table *table, live_route *route, live_route *old)
     route->table = table;
     route->born = table->next_version;
     route->older = old;
-    if (old == NULL)
-        take_number(table, route);
-    else
-        route->number = old->number;
+    if (old == NULL) take_number(table, route);
     route_place *place = place_at(table, route->number);
     atomic_store_explicit(&place->newest, route, memory_order_release);
     atomic_store_explicit(&place->gone, SRI_INDEX_FOREVER, memory_order_release);

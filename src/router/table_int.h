@@ -169,7 +169,7 @@ SR_MUST_CHECK sr_status sri_table_reserve(route_table *table, size_t routes, siz
 /* Gives the table an index for vectors of `dimension` floats, otherwise as `wanted` says. */
 SR_MUST_CHECK sr_status sri_table_add_index(route_table *table, int dimension,
                                             const sri_index_options *wanted, sr_error *error);
-/* Puts a new route, or a new version of one (`old`, which is retired), in its place. */
+/* Puts a new route, or a new version of one (`old`, which is retired and has the same number), in its place. */
 void sri_table_put_route(route_table *table, live_route *route, live_route *old);
 /* From the next version on the route is not there; its utterances are to be unlinked by the caller. */
 void sri_table_remove_route(route_table *table, live_route *route);
