@@ -1,6 +1,8 @@
 /* scan_dotprod.c - dot products of bytes by sdot, up to two queries by a row. */
 #include "kernels/arm/math_neon.h"
 
+#include "kernels/dots_rows.inc"
+
 SRI_INLINE void dot_row(const int8_t *queries, const int query_count, const int8_t *row, size_t dim,
                         int32_t *out, size_t n) {
     int32x4_t sums[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};
@@ -14,16 +16,6 @@ SRI_INLINE void dot_row(const int8_t *queries, const int query_count, const int8
         int32_t sum = vaddvq_s32(sums[q]);
         for (size_t i = k; i < dim; i++) sum += queries[(size_t)q * dim + i] * row[i];
         out[(size_t)q * n] = sum;
-    }
-}
-
-static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *const *rows, size_t n,
-                    size_t dim, int32_t *out) {
-    for (size_t i = 0; i < n; i++) {
-        size_t q = 0;
-        for (; q + 2 <= query_count; q += 2)
-            dot_row(queries + q * dim, 2, rows[i], dim, out + q * n + i, n);
-        if (q < query_count) dot_row(queries + q * dim, 1, rows[i], dim, out + q * n + i, n);
     }
 }
 

@@ -1,6 +1,6 @@
 /*
- * math_avx2.h - what the AVX2 kernels share: exp, gelu, 16 lanes as a pair of registers and their
- * sum, and the loading of a tail. The operations and their order are those of ref.c.
+ * math_avx2.h - what the AVX2 kernels share: exp, gelu, 16 lanes as a pair of registers, sums of
+ * lanes, and the loading of a tail. The operations and their order are those of ref.c.
  */
 #ifndef SRI_MATH_AVX2_H
 #define SRI_MATH_AVX2_H
@@ -32,6 +32,12 @@ SRI_INLINE float sri_sum8(__m256 eight) {
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
     __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+SRI_INLINE int32_t sri_sum8_s32(__m256i sums) {
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
 }
 
 SRI_INLINE float sri_sum_lanes(sri_lanes lanes) {

@@ -4,6 +4,8 @@
  */
 #include "kernels/x86/math_avx2.h"
 
+#include "kernels/dots_rows.inc"
+
 enum { HALF = SRI_BIT_ROWS / 2, LANES = 32 };
 
 SRI_INLINE __m256i load(const void *from) { return _mm256_loadu_si256(from); }
@@ -87,17 +89,10 @@ static size_t pick(const sri_bounds *b, uint32_t *rows, float *found) {
 
 /* ---- Bytes ----------------------------------------------------------------------------------- */
 
-SRI_INLINE int32_t sum8(__m256i sums) {
-    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
-    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
-}
-
 SRI_INLINE __m256i widen_bytes(const int8_t *from) {
     return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)from));
 }
 
-/* Up to two queries by a row. */
 SRI_INLINE void dot_row(const int8_t *queries, const int query_count, const int8_t *row, size_t dim,
                         int32_t *out, size_t n) {
     __m256i sums[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
@@ -110,19 +105,9 @@ SRI_INLINE void dot_row(const int8_t *queries, const int query_count, const int8
         }
     }
     for (int q = 0; q < query_count; q++) {
-        int32_t sum = sum8(sums[q]);
+        int32_t sum = sri_sum8_s32(sums[q]);
         for (size_t i = k; i < dim; i++) sum += queries[(size_t)q * dim + i] * row[i];
         out[(size_t)q * n] = sum;
-    }
-}
-
-static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *const *rows, size_t n,
-                    size_t dim, int32_t *out) {
-    for (size_t i = 0; i < n; i++) {
-        size_t q = 0;
-        for (; q + 2 <= query_count; q += 2)
-            dot_row(queries + q * dim, 2, rows[i], dim, out + q * n + i, n);
-        if (q < query_count) dot_row(queries + q * dim, 1, rows[i], dim, out + q * n + i, n);
     }
 }
 

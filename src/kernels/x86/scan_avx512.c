@@ -10,6 +10,8 @@
  */
 #include "kernels/x86/math_avx512.h"
 
+#include "kernels/dots_rows.inc"
+
 enum { HALF = SRI_BIT_ROWS / 2 };
 
 /* ---- Bits: sums of up to four groups in bytes, of all groups in words ------------------------ */
@@ -103,7 +105,6 @@ SRI_INLINE __m512i widen_bytes(const int8_t *from, size_t left) {
     return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8((1u << left) - 1, from));
 }
 
-/* Up to two queries by a row. */
 SRI_INLINE void dot_row(const int8_t *queries, const int query_count, const int8_t *row, size_t dim,
                         int32_t *out, size_t n) {
     __m512i sums[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
@@ -115,16 +116,6 @@ SRI_INLINE void dot_row(const int8_t *queries, const int query_count, const int8
         }
     }
     for (int q = 0; q < query_count; q++) out[(size_t)q * n] = _mm512_reduce_add_epi32(sums[q]);
-}
-
-static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *const *rows, size_t n,
-                    size_t dim, int32_t *out) {
-    for (size_t i = 0; i < n; i++) {
-        size_t q = 0;
-        for (; q + 2 <= query_count; q += 2)
-            dot_row(queries + q * dim, 2, rows[i], dim, out + q * n + i, n);
-        if (q < query_count) dot_row(queries + q * dim, 1, rows[i], dim, out + q * n + i, n);
-    }
 }
 
 void sri_kernels_scan_avx512(sri_kernels *table) {

@@ -10,12 +10,6 @@
 
 SRI_INLINE __m256i load(const int8_t *from) { return _mm256_loadu_si256((const __m256i *)from); }
 
-SRI_INLINE int32_t sum8(__m256i sums) {
-    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
-    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
-}
-
 /* Up to two queries, whose sums over whole registers are given, by a row. */
 SRI_INLINE void dot_row(const int8_t *queries, const int query_count, const int32_t *query_sums,
                         const int8_t *row, size_t dim, int32_t *out, size_t n) {
@@ -30,7 +24,7 @@ SRI_INLINE void dot_row(const int8_t *queries, const int query_count, const int3
         }
     }
     for (int q = 0; q < query_count; q++) {
-        int32_t sum = (int32_t)((uint32_t)sum8(sums[q]) - 128u * (uint32_t)query_sums[q]);
+        int32_t sum = (int32_t)((uint32_t)sri_sum8_s32(sums[q]) - 128u * (uint32_t)query_sums[q]);
         for (size_t i = k; i < dim; i++) sum += queries[(size_t)q * dim + i] * row[i];
         out[(size_t)q * n] = sum;
     }
