@@ -94,6 +94,8 @@ typedef struct row_sink {
     uint8_t *bytes;
 } row_sink;
 
+#define ROUTES "SELECT id, name, threshold_kind, threshold, description, metadata FROM routes"
+
 static sr_status take_route(sqlite_store *store, sqlite3_stmt *row, void *user, sr_error *error) {
     (void)store;
     const row_sink *sink = user;
@@ -153,11 +155,12 @@ static sr_status take_vector(sqlite_store *store, sqlite3_stmt *row, void *user,
 sr_status sri_sqlite_find_model(sqlite_store *store, const char *fingerprint, int64_t *id,
                                 sr_error *error) {
     *id = 0;
-    return sri_sqlite_each(store, "SELECT id FROM models WHERE fingerprint = ?1", fingerprint, 0,
-                           sri_sqlite_take_number, id, error);
+    return sri_sqlite_each(store,
+                           "SELECT id FROM models WHERE fingerprint = ?1 AND id BETWEEN 1 AND 63",
+                           fingerprint, 0, sri_sqlite_take_number, id, error);
 }
 
-/* ---- The whole --------------------------------------------------------------------------------------------- */
+/* ---- Rows from an id on, and the whole ---------------------------------------------------------------------- */
 
 /* Of a database of an older schema. */
 static sr_status make_codes(sqlite_store *store, int64_t model, row_sink *sink, sr_error *error) {
@@ -175,14 +178,31 @@ static sr_status make_codes(sqlite_store *store, int64_t model, row_sink *sink, 
     return code;
 }
 
-static sr_status load_codes(sqlite_store *store, const char *fingerprint, row_sink *sink,
+/* Of a database of schema 3. */
+static sr_status read_codes(sqlite_store *store, int64_t model, int64_t from, row_sink *sink,
                             sr_error *error) {
+    int64_t first = from < 0 ? INT64_MIN : from * MODELS;
+    return sri_sqlite_each(store,
+                           "SELECT id >> 6, code FROM codes WHERE id >= (?1 & ~63) AND (id & 63) ="
+                           " (?1 & 63)",
+                           NULL, first + model, take_code, sink, error);
+}
+
+/* Routes, utterances and, unless `fingerprint` is NULL, codes with ids not below `from`. */
+static sr_status read_rows(sqlite_store *store, int64_t from, const char *fingerprint,
+                           row_sink *sink, sr_error *error) {
     int64_t model = 0;
-    sr_status code = sri_sqlite_find_model(store, fingerprint, &model, error);
+    sr_status code = sri_sqlite_each(store, ROUTES " WHERE id >= ?1 ORDER BY id", NULL, from,
+                                     take_route, sink, error);
+    if (code == SR_OK)
+        code = sri_sqlite_each(store,
+                               "SELECT id, route, text FROM utterances WHERE id >= ?1 ORDER BY id",
+                               NULL, from, take_utterance, sink, error);
+    if (code == SR_OK && fingerprint != NULL && sink->code != NULL)
+        code = sri_sqlite_find_model(store, fingerprint, &model, error);
     if (code != SR_OK || model == 0) return code;
-    if (atomic_load(&store->base.schema) < 3) return make_codes(store, model, sink, error);
-    return sri_sqlite_each(store, "SELECT id >> 6, code FROM codes WHERE (id & 63) = ?1", NULL,
-                           model, take_code, sink, error);
+    return atomic_load(&store->base.schema) < 3 ? make_codes(store, model, sink, error)
+                                                : read_codes(store, model, from, sink, error);
 }
 
 static sr_status load_all(sqlite_store *store, const char *fingerprint, int dimension,
@@ -195,17 +215,7 @@ static sr_status load_all(sqlite_store *store, const char *fingerprint, int dime
                      .dimension = dimension};
     sr_status code = read_state(store, true, &state, error);
     if (code == SR_OK) code = given->begin(given->user, &state, error);
-    if (code == SR_OK)
-        code = sri_sqlite_each(store,
-                               "SELECT id, name, threshold_kind, threshold, description, metadata "
-                               "FROM routes ORDER BY id",
-                               NULL, 0, take_route, &sink, error);
-    if (code == SR_OK)
-        code = sri_sqlite_each(store, "SELECT id, route, text FROM utterances ORDER BY id", NULL, 0,
-                               take_utterance, &sink, error);
-    if (code == SR_OK && fingerprint != NULL && given->code != NULL)
-        code = load_codes(store, fingerprint, &sink, error);
-    return code;
+    return code == SR_OK ? read_rows(store, INT64_MIN, fingerprint, &sink, error) : code;
 }
 
 sr_status sri_sqlite_load(sri_store *base, const char *fingerprint, int dimension,
@@ -285,10 +295,8 @@ static sr_status tell_set(sqlite_store *store, log_rows *log, const sri_store_ne
     for (size_t i = 0; i < log->count && code == SR_OK; i++) {
         if (log->rows[i].kind != LOG_ROUTE_SET || log->rows[i].item == last) continue;
         last = log->rows[i].item;
-        code = sri_sqlite_each(store,
-                               "SELECT id, name, threshold_kind, threshold, description, metadata"
-                               " FROM routes WHERE id = ?1",
-                               NULL, (int64_t)last, take_route, &sink, error);
+        code = sri_sqlite_each(store, ROUTES " WHERE id = ?1", NULL, (int64_t)last, take_route,
+                               &sink, error);
     }
     return code;
 }
@@ -300,23 +308,7 @@ static sr_status tell_added(sqlite_store *store, uint64_t next_id, const char *f
                      .utterance = news->utterance,
                      .code = news->code,
                      .dimension = dimension};
-    int64_t model = 0, from = (int64_t)next_id;
-    sr_status code =
-        sri_sqlite_each(store,
-                        "SELECT id, name, threshold_kind, threshold, description, metadata"
-                        " FROM routes WHERE id >= ?1 ORDER BY id",
-                        NULL, from, take_route, &sink, error);
-    if (code == SR_OK)
-        code = sri_sqlite_each(store,
-                               "SELECT id, route, text FROM utterances WHERE id >= ?1 ORDER BY id",
-                               NULL, from, take_utterance, &sink, error);
-    if (code == SR_OK && fingerprint != NULL)
-        code = sri_sqlite_find_model(store, fingerprint, &model, error);
-    if (code != SR_OK || model == 0 || news->code == NULL) return code;
-    return sri_sqlite_each(store,
-                           "SELECT id >> 6, code FROM codes WHERE id >= (?1 & ~63) AND (id & 63) ="
-                           " (?1 & 63)",
-                           NULL, from * MODELS + model, take_code, &sink, error);
+    return read_rows(store, (int64_t)next_id, fingerprint, &sink, error);
 }
 
 /* The log must reach back to `since`, of which this process may know more than the file when that was restored from a
