@@ -152,8 +152,12 @@ bool sri_is_file(const char *path);
 /* The file that holds this code: the shared library, or the program. False when the system cannot
  * say. */
 SR_MUST_CHECK bool sri_self_path(char *path, size_t capacity);
-int sri_cpu_count(void);  /* cores that this process may use, at least 1 */
-double sri_seconds(void); /* monotonic clock */
+int sri_cpu_count(void);        /* cores that this process may use, at least 1 */
+double sri_seconds(void);       /* monotonic clock */
+uint64_t sri_nanoseconds(void); /* the same clock */
+/* Waits of this thread end when they should, and not up to 50 microseconds later as the system likes it for the
+ * sake of the battery (Linux). */
+void sri_exact_timers(void);
 uint64_t sri_random_seed(void);
 
 /* ---- SHA-256 (sha256.c), FIPS 180-4 ---------------------------------------------------------- */

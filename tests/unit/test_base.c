@@ -2,10 +2,14 @@
 #include "unit.h"
 
 #include "base/base.h"
+#include "base/histogram.h"
+#include "base/poller.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static void errors_are_one_line_of_whole_characters(void **state) {
@@ -247,6 +251,60 @@ static void pool_refuses_a_thread_count_out_of_range(void **state) {
     assert_non_null(strstr(error.message, "100000"));
 }
 
+static void histogram_quantiles_are_within_a_part_in_128(void **state) {
+    (void)state;
+    sri_histogram *all = calloc(1, sizeof *all), *half = calloc(1, sizeof *half);
+    assert_true(isnan(sri_histogram_quantile(all, 0.5)));
+    /* 1, 1.01, 1.01^2 ... nanoseconds up to 20 minutes, every second one in another histogram */
+    static double values[3000];
+    size_t count = 0;
+    for (double value = 1; value < 1.2e12; value *= 1.01) values[count++] = value;
+    for (size_t i = 0; i < count; i++)
+        sri_histogram_add(i % 2 == 0 ? all : half, (uint64_t)values[i]);
+    sri_histogram_merge(all, half);
+    assert_int_equal(all->count, count);
+    static const double quantiles[] = {0, 0.001, 0.1, 0.5, 0.9, 0.99, 0.999, 1};
+    for (size_t i = 0; i < SRI_COUNT(quantiles); i++) {
+        size_t rank = (size_t)ceil(quantiles[i] * (double)count);
+        double exact = floor(values[rank == 0 ? 0 : rank - 1]);
+        double found = sri_histogram_quantile(all, quantiles[i]);
+        assert_true(found >= exact);
+        assert_true(found <= exact * (1 + 1.0 / 128));
+    }
+    assert_true(sri_histogram_quantile(all, 1) == (double)all->max);
+    sri_histogram_add(all, UINT64_MAX); /* longer than it tells apart */
+    assert_int_equal(all->count, count + 1);
+    free(all);
+    free(half);
+}
+
+static void poller_tells_what_came_once(void **state) {
+    (void)state;
+    sri_poller poller;
+    sri_poll_event events[4];
+    int pair[2];
+    char byte;
+    assert_int_equal(sri_poller_open(&poller, NULL), SR_OK);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_int_equal(sri_poller_add(&poller, pair[0], &pair[0], NULL), SR_OK);
+    assert_int_equal(sri_poller_wait(&poller, events, 4, 0), 1);
+    assert_true(events[0].writable && !events[0].readable && !events[0].closed);
+    assert_ptr_equal(events[0].user, &pair[0]);
+    sri_exact_timers();
+    uint64_t before = sri_nanoseconds();
+    assert_int_equal(sri_poller_wait(&poller, events, 4, 2000000), 0); /* it has been told */
+    assert_true(sri_nanoseconds() - before >= 2000000);
+    assert_int_equal(write(pair[1], "x", 1), 1);
+    assert_int_equal(sri_poller_wait(&poller, events, 4, SRI_POLL_FOREVER), 1);
+    assert_true(events[0].readable && !events[0].closed);
+    assert_int_equal(read(pair[0], &byte, 1), 1);
+    close(pair[1]);
+    assert_true(sri_poller_wait(&poller, events, 4, 1000000000) >= 1);
+    assert_true(events[0].readable && events[0].closed);
+    close(pair[0]);
+    sri_poller_close(&poller);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_are_one_line_of_whole_characters),
@@ -260,6 +318,8 @@ int main(void) {
         cmocka_unit_test(files_that_cannot_be_mapped_are_explained),
         cmocka_unit_test(pool_runs_every_task_once_for_many_callers),
         cmocka_unit_test(team_runs_every_chunk_of_every_phase_once),
+        cmocka_unit_test(histogram_quantiles_are_within_a_part_in_128),
+        cmocka_unit_test(poller_tells_what_came_once),
         cmocka_unit_test(pool_refuses_a_thread_count_out_of_range),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
