@@ -414,6 +414,11 @@ size_t sri_index_exact_held(const sri_index *index) {
     return atomic_load(&index->exact_count) * index->dimension * sizeof(float);
 }
 
+const float *sri_index_held(const sri_index *index, uint32_t slot) {
+    const sri_exact *held = sri_exact_at(sri_home_of(index, slot), slot % SRI_CHUNK_ROWS);
+    return held == NULL ? NULL : held->row;
+}
+
 bool sri_index_visible(const sri_index *index, uint32_t slot, uint64_t version) {
     const sri_chunk *home = sri_home_of(index, slot);
     return home != NULL && sri_row_visible(home, slot % SRI_CHUNK_ROWS, version);

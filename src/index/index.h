@@ -168,5 +168,8 @@ bool sri_index_vectors(const sri_index *index, const uint32_t *slots, size_t n,
                        const sri_index_source *source, float *rows, uint8_t *found);
 /* Whether the row is in that version. */
 bool sri_index_visible(const sri_index *index, uint32_t slot, uint64_t version);
+/* The fp32 row as it was given; NULL when it is not in memory, which it is until it is durable.
+ * Stays good as long as a pin that was there at the call. */
+const float *sri_index_held(const sri_index *index, uint32_t slot);
 
 #endif

@@ -4,16 +4,18 @@
  * A leader takes the records that have gathered, writes them without `writer`, and looks again; when there are none
  * it commits. Where somebody wants the group synced and others are about to join, it waits a moment for them, as one sync serves all.
  * After LONGEST seconds it writes the rest with `writer` held and commits, so that other processes
- * get their turn and the log does not grow without end.
+ * get their turn and the log does not grow without end. A group of MAX_BYTES takes no more deferred changes: their vectors
+ * stay in memory until it ends.
  *
- * While a group is open an epoch is pinned: what its records point to is not released, however often it has changed since.
+ * While a group is open an epoch is pinned: what its records point to is not released, however often it has changed since. So
+ * a deferred change needs no copy of what it has put into the table.
  *
  * When a record cannot be written or the group not committed, all of it is rolled back and the table loaded again:
  * callers that wait get the error, and deferred changes, which readers have seen, are lost, which the
  * callback, the next receipt and the next flush tell. Should the table not be loaded then, the group is
  * `broken`: nothing more is changed until it could be, and readers see what was published last.
  *
- * Rejected: to undo a failed group in memory (a second way to change the table, hardly ever gone), and to write a
+ * Rejected: to undo a failed group in memory (a second way to change the table, hardly ever taken), and to write a
  * change before it is made in memory (a group would hold up the deferred changes in it).
  */
 #include <string.h>
@@ -22,23 +24,21 @@
 
 #include "router/router_int.h"
 
-#define LONGEST    0.05              /* seconds that a group stays open while more comes */
-#define JOINING    1e-3              /* seconds that a synced group waits for those about to join */
-#define GATHERING  2000              /* microseconds that the thread behind lets changes gather */
-#define MAX_QUEUED ((size_t)4 << 20) /* bytes of deferred changes; beyond it callers wait */
+#define LONGEST   0.05              /* seconds that a group stays open while more comes */
+#define JOINING   1e-3              /* seconds that a synced group waits for those about to join */
+#define GATHERING 2000              /* microseconds that the thread behind lets changes gather */
+#define MAX_BYTES ((size_t)4 << 20) /* of a group; beyond it deferred changes wait for the next */
 
-group_record *sri_group_record(size_t changes, size_t adds, size_t floats) {
+group_record *sri_group_record(size_t changes, size_t adds) {
     size_t bytes = sizeof(group_record), part;
     if (!sri_size_mul(changes, sizeof(sri_change), &part) || !sri_size_add(bytes, part, &bytes) ||
-        !sri_size_mul(adds, sizeof(utterance *), &part) || !sri_size_add(bytes, part, &bytes) ||
-        !sri_size_mul(floats, sizeof(float), &part) || !sri_size_add(bytes, part, &bytes))
+        !sri_size_mul(adds, sizeof(utterance *), &part) || !sri_size_add(bytes, part, &bytes))
         return NULL;
     group_record *record = sri_alloc(bytes);
     if (record == NULL) return NULL;
     *record = (group_record){.bytes = bytes};
     record->changes = (sri_change *)(record + 1);
     record->adds = (utterance **)(record->changes + changes);
-    record->vectors = floats == 0 ? NULL : (float *)(record->adds + adds);
     return record;
 }
 
@@ -91,7 +91,7 @@ void sri_group_push(sr_router *router, group_record *record) {
     else
         group->first = record;
     group->last = record;
-    group->queued += record->bytes;
+    group->bytes += record->bytes;
     group->unpublished = true;
     group->synced = group->synced || record->durability == SR_DURABILITY_FULL;
     group->deferred += record->durability == SR_DURABILITY_DEFERRED;
@@ -150,7 +150,7 @@ static void close_group(sr_router *router) {
     free_records(&group->written);
     free_records(&group->first);
     group->last = NULL;
-    group->queued = group->deferred = 0;
+    group->bytes = group->deferred = 0;
     group->synced = group->unpublished = group->open = false;
     sri_epoch_unpin(group->pin);
     pthread_cond_broadcast(&group->ended);
@@ -206,7 +206,6 @@ static void end_group(sr_router *router) {
 static group_record *take(sri_group *group) {
     group_record *taken = group->first;
     group->first = group->last = NULL;
-    group->queued = 0;
     return taken;
 }
 
@@ -323,7 +322,7 @@ static void *write_behind(void *argument) {
 sr_status sri_group_admit(sr_router *router, sr_error *error) {
     sri_group *group = &router->group;
     /* The thread behind may be this very one, in the callback. */
-    while (group->open && group->queued > MAX_QUEUED)
+    while (group->open && group->bytes > MAX_BYTES)
         if (group->leading)
             pthread_cond_wait(&group->ended, &router->writer);
         else

@@ -23,8 +23,8 @@
 struct sr_router;
 struct utterance;
 
-/* A change as the store takes it; one piece of memory. Texts lie in the table, whose memory an open group keeps
- * from being released; vectors are copies, or the caller's who waits. */
+/* A change as the store takes it; one piece of memory. Texts lie in the table and vectors in its index, whose memory an
+ * open group keeps from being released; or vectors are the caller's, who waits. */
 typedef struct group_record {
     struct group_record *next;
     sri_commit commit;
@@ -33,8 +33,7 @@ typedef struct group_record {
     struct utterance **adds; /* to be told when they are stored */
     size_t add_count;
     sr_durability durability;
-    size_t bytes;
-    float *vectors; /* room for copies; NULL when borrowed */
+    size_t bytes; /* with the vectors that it keeps in memory */
 } group_record;
 
 /* A caller that waits for the end of the group. */
@@ -56,7 +55,7 @@ typedef struct sri_group {
     double begun;
     group_record *first, *last; /* not yet written */
     group_record *written;      /* of this group */
-    size_t queued;              /* bytes of records not yet written */
+    size_t bytes;               /* of its records, written or not */
     uint64_t deferred;          /* changes of this group */
     group_waiter *waiters;
     atomic_int joining; /* callers about to add a change */
@@ -72,8 +71,8 @@ void sri_group_init(sri_group *group);
 /* Stores what is waiting, ends the thread. */
 void sri_group_close(struct sr_router *router);
 
-/* Room for a record of `changes` changes, `adds` additions and, where `floats` is not 0, copies of vectors. NULL when memory is short. */
-group_record *sri_group_record(size_t changes, size_t adds, size_t floats);
+/* Room for a record of `changes` changes and `adds` additions. NULL when memory is short. */
+group_record *sri_group_record(size_t changes, size_t adds);
 
 /* ---- The caller holds `writer`, which all but begin(), push() and lost() may release and take again ---- */
 

@@ -211,12 +211,11 @@ static sr_status carry_out(mutation_call *mutation, mutation_plan *plan, outcome
                            sr_error *error) {
     sr_router *router = mutation->router;
     fit_masks *masks = NULL;
-    bool changed = false, copy = mutation->durability == SR_DURABILITY_DEFERRED;
-    size_t dimension = plan->add_count == 0 ? 0 : (size_t)sr_encoder_dimension(router->encoder);
+    bool changed = false;
     sr_status code = sri_mutation_reserve(router, plan, plan->add_count, &masks, error);
     group_record *record = NULL;
     if (code == SR_OK) {
-        record = sri_plan_record(plan, copy && router->store->keeps, dimension);
+        record = sri_plan_record(plan);
         code = record == NULL ? sri_fail_memory(error) : sri_group_begin(router, &changed, error);
     }
     if (code == SR_OK && !changed) {
@@ -225,6 +224,8 @@ static sr_status carry_out(mutation_call *mutation, mutation_plan *plan, outcome
         router->table->state.revision =
             SRI_MAX(router->table->state.revision, router->table->spent_revision) + 1;
         note_models(router, plan->add_count > plan->moves, was_empty);
+        if (mutation->durability == SR_DURABILITY_DEFERRED && plan->add_count > 0)
+            sri_plan_lend(plan, record, (size_t)sr_encoder_dimension(router->encoder));
         push(mutation, plan, record);
         *what = PUSHED;
         return SR_OK;

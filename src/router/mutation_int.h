@@ -65,11 +65,12 @@ SR_MUST_CHECK bool sri_plan_add(mutation_plan *plan, route_draft *draft, uint64_
 /* Gives ids, collects what is removed and moved, makes the versions to be. */
 SR_MUST_CHECK sr_status sri_plan_finish(mutation_plan *plan, sr_error *error);
 bool sri_plan_changes_something(const mutation_plan *plan);
-/* A record of the changes for the store, with additions and vectors; `copy`: vectors of `dimension` floats are copied.
- * NULL when memory is short. */
-group_record *sri_plan_record(const mutation_plan *plan, bool copy, size_t dimension);
+/* A record of the changes for the store, with additions and vectors, which are the plan's. NULL when memory is short. */
+group_record *sri_plan_record(const mutation_plan *plan);
 /* Puts the plan into memory; cannot fail after a reservation. What it adds is in the store when `durable`. */
 void sri_plan_apply(mutation_plan *plan, bool durable);
+/* Lets the record have the vectors that the index holds, for a caller who does not wait. After applying, with a group open. */
+void sri_plan_lend(const mutation_plan *plan, group_record *record, size_t dimension);
 void sri_plan_free(mutation_plan *plan); /* leaves it empty */
 
 /* ---- In the router (mutation.c) ---------------------------------------------------------------------------------- */

@@ -11,7 +11,7 @@
  * becomes exactly what was given and yet no vector is lost, this model's or another's. To readers, who may still see the
  * old order, a move is a removal and an addition.
  */
-#include <string.h>
+#include <assert.h>
 
 #include "router/mutation_int.h"
 
@@ -371,22 +371,9 @@ static void mark_moved(const mutation_plan *plan, bool marked) {
         if (plan->adds[i].from != NULL) plan->adds[i].from->marked = marked;
 }
 
-static void copy_vectors(group_record *record, size_t dimension) {
-    float *next = record->vectors;
-    for (size_t i = 0; i < record->commit.count; i++) {
-        sri_change *change = &record->changes[i];
-        if (change->vector == NULL) continue;
-        memcpy(next, change->vector, dimension * sizeof *next);
-        change->vector = next;
-        next += dimension;
-    }
-}
-
-group_record *sri_plan_record(const mutation_plan *plan, bool copy, size_t dimension) {
-    size_t floats;
-    if (!sri_size_mul(plan->add_count - plan->moves, dimension, &floats)) return NULL;
-    group_record *record = sri_group_record(plan->draft_count + plan->add_count + plan->removals,
-                                            plan->add_count, copy ? floats : 0);
+group_record *sri_plan_record(const mutation_plan *plan) {
+    group_record *record =
+        sri_group_record(plan->draft_count + plan->add_count + plan->removals, plan->add_count);
     if (record == NULL) return NULL;
     sri_change *next = record->changes;
     mark_moved(plan, true);
@@ -400,8 +387,19 @@ group_record *sri_plan_record(const mutation_plan *plan, bool copy, size_t dimen
     record->add_count = plan->add_count;
     record->commit.changes = record->changes;
     record->commit.count = (size_t)(next - record->changes);
-    if (copy) copy_vectors(record, dimension);
     return record;
+}
+
+/* What is not in the store yet the index holds, and while the group is open releases nothing of it. */
+void sri_plan_lend(const mutation_plan *plan, group_record *record, size_t dimension) {
+    sri_change *added = record->changes + record->commit.count - plan->add_count;
+    for (size_t i = 0; i < plan->add_count; i++) {
+        if (added[i].vector == NULL) continue;
+        added[i].vector =
+            sri_index_held(plan->table->index, utterance_slot(plan->adds[i].utterance));
+        assert(added[i].vector != NULL);
+        record->bytes += dimension * sizeof(float);
+    }
 }
 
 /* ---- Applying ------------------------------------------------------------------------------------------------------- */

@@ -51,6 +51,58 @@ static void what_is_there_already_is_stored_when_the_call_returns(void **state) 
     }
 }
 
+/* What a vector of the test is: of length 1, and another for each number. */
+static void fill_vector(float *vector, int number) {
+    memset(vector, 0, TOY_DIMENSION * sizeof *vector);
+    vector[number % TOY_DIMENSION] = 0.6f;
+    vector[(number + 1 + number / TOY_DIMENSION) % TOY_DIMENSION] = 0.8f;
+}
+
+static void put_vector(sr_router *router, int number, float *vector) {
+    char text[32];
+    snprintf(text, sizeof text, "text %d", number);
+    sr_str utterance = sr_str_of(text);
+    fill_vector(vector, number);
+    sr_route route = {.size = sizeof route,
+                      .name = utterance,
+                      .utterances = &utterance,
+                      .utterance_count = 1,
+                      .vectors = vector};
+    sr_put_options options = {.size = sizeof options, .durability = SR_DURABILITY_DEFERRED};
+    assert_int_equal(sr_routes_put(router, &route, 1, &options, NULL, NULL), SR_OK);
+}
+
+static void deferred_vectors_are_stored_as_they_were_at_the_call(void **state) {
+    enum { COUNT = 3000 };
+    fixture *self = *state;
+    float vector[TOY_DIMENSION];
+    /* Each second route is gone again before it is stored, perhaps. */
+    sr_remove_options deferred = {.size = sizeof deferred, .durability = SR_DURABILITY_DEFERRED};
+    for (int i = 0; i < COUNT; i++) {
+        put_vector(self->router, i, vector);
+        memset(vector, 0, sizeof vector);
+        char name[32];
+        snprintf(name, sizeof name, "text %d", i);
+        sr_str gone = sr_str_of(name);
+        if (i % 2 == 1)
+            assert_int_equal(sr_routes_remove(self->router, &gone, 1, &deferred, NULL, NULL),
+                             SR_OK);
+    }
+    sr_router_close(&self->router);
+    self->router = toy_router(self->path, self->encoder, 0);
+    sr_table *table = NULL;
+    static float rows[COUNT / 2 * TOY_DIMENSION];
+    assert_int_equal(sr_table_read(self->router, NULL, 1, &table, NULL), SR_OK);
+    assert_int_equal(sr_table_count(table), COUNT / 2);
+    assert_int_equal(
+        sr_table_vectors(self->router, table, rows, sizeof rows / sizeof rows[0], NULL), SR_OK);
+    for (int i = 0; i < COUNT; i += 2) {
+        fill_vector(vector, i);
+        assert_memory_equal(rows + i / 2 * TOY_DIMENSION, vector, sizeof vector);
+    }
+    sr_table_free(&table);
+}
+
 static int set_up(void **state) {
     fixture *self = calloc(1, sizeof *self);
     toy_directory(self->directory);
@@ -73,6 +125,8 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_there_already_is_stored_when_the_call_returns,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(deferred_vectors_are_stored_as_they_were_at_the_call,
                                         set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
