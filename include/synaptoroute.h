@@ -94,7 +94,9 @@ typedef enum sr_status {
     SR_ERR_BUSY = 11,        /* another process held the database for longer than the time-out */
     SR_ERR_UNSUPPORTED = 12, /* valid, but not something this build can do */
     SR_ERR_CALLBACK = 13,    /* a callback of the caller reported failure */
-    SR_ERR_CANCELLED = 14    /* a progress callback asked to stop */
+    SR_ERR_CANCELLED = 14,   /* a progress callback asked to stop, or sr_cancel() */
+    SR_ERR_OVERLOADED = 15,  /* more work waits than may; see sr_queue_wait() */
+    SR_ERR_TIMEOUT = 16      /* the deadline passed first */
 } sr_status;
 
 /* The constant name of a status, such as "SR_ERR_NOT_FOUND"; "SR_ERR_?" for an unknown code. */
@@ -145,6 +147,9 @@ typedef void sr_log_fn(void *user, sr_log_level level, const char *line);
 /* Sets where log lines up to `level` go; NULL (the initial state) drops them. Set it before the
  * first open: it is not synchronised with running calls. */
 SR_API void sr_log_set(sr_log_fn *function, sr_log_level level, void *user);
+
+/* The steady clock in nanoseconds, CLOCK_MONOTONIC where there is one: deadlines are times of it. */
+SR_API uint64_t sr_steady_ns(void);
 
 /* The kernel level picked for this CPU, as in the environment variable SR_CPU that can lower it:
  * "ref"; "avx2", "avxvnni", "avx512", "vnni", "amx"; "neon", "dotprod", "i8mm". */
@@ -497,6 +502,38 @@ SR_API SR_MUST_CHECK sr_status sr_table_vectors(sr_router *router, const sr_tabl
                                                 float *out, size_t capacity, sr_error *error);
 SR_API void sr_table_free(sr_table **table);
 
+/* Which routes a page of the table holds. */
+typedef struct sr_page_options {
+    size_t size;
+    uint64_t after;      /* the cursor of the page before; 0: the first page */
+    size_t limit;        /* routes; 0: 100; at most 10,000 */
+    sr_str prefix;       /* of the name, byte by byte; empty: any */
+    sr_str search;       /* in the name or description, without regard to ASCII case; empty: any */
+    int with_utterances; /* 1: with the utterances' texts */
+} sr_page_options;
+
+/* Copies at most `limit` routes that match, in the order of their adding, and nothing of the others. `options` may
+ * be NULL. `*next` takes the cursor of the next page, 0 where this is the last: routes that come or go in between
+ * do not make others appear twice or be left out. Out-of-scope examples are not part of a page. */
+SR_API SR_MUST_CHECK sr_status sr_table_page(sr_router *router, const sr_page_options *options,
+                                             sr_table **table, uint64_t *next, sr_error *error);
+
+/* Some utterances with their vectors. All lives as long as the sample. */
+typedef struct sr_sample {
+    uint64_t revision;
+    size_t count, total;  /* utterances here; in the table */
+    size_t dimension;     /* floats of a vector */
+    const float *vectors; /* count x dimension, each of length 1 */
+    const sr_str *routes; /* of each, its route's name */
+    const sr_str *texts;
+} sr_sample;
+
+/* Copies the stored vectors of at most `limit` utterances (1 to 100,000), evenly spaced in the table's order, so that
+ * each route has its share; all where there are no more. Out-of-scope examples are left out. */
+SR_API SR_MUST_CHECK sr_status sr_utterance_vectors(sr_router *router, size_t limit,
+                                                    sr_sample **sample, sr_error *error);
+SR_API void sr_sample_free(sr_sample **sample);
+
 typedef enum sr_fit_kind {
     SR_FIT_NONE = 0,       /* never fitted: the nearest neighbour decides */
     SR_FIT_NEIGHBOURS = 1, /* fitted, but too small a table to learn from: the same */
@@ -685,6 +722,158 @@ SR_API size_t sr_decisions_count(const sr_decisions *decisions);
 SR_API const sr_decision *sr_decisions_get(const sr_decisions *decisions,
                                            size_t index); /* NULL past the end */
 SR_API void sr_decisions_free(sr_decisions **decisions);
+
+/* Where the time of a call of sr_decide(), or of a submission, went: nanoseconds of wall clock. A batch's time is told in
+ * full to each text in it. */
+typedef struct sr_timings {
+    uint64_t queue_ns;  /* it waited for its batches to begin */
+    uint64_t fast_ns;   /* the fast path, reading and mending of the texts included */
+    uint64_t encode_ns; /* the encoder */
+    uint64_t search_ns; /* the index */
+    uint64_t decide_ns; /* from scores to decisions */
+    uint64_t total_ns;  /* from the call to the answer, all else included */
+    uint64_t batch_texts, batch_tokens; /* of the largest batch that it was encoded in, texts of other submissions
+                                           included. 0: nothing was encoded; no tokens where the encoder has none, or
+                                           all came from its cache */
+} sr_timings;
+
+/* Lives with the decisions. */
+SR_API const sr_timings *sr_decisions_timings(const sr_decisions *decisions);
+
+/* ---- Vectors of texts ------------------------------------------------------------------------- */
+
+/* All lives as long as the vectors. */
+typedef struct sr_vectors {
+    size_t count, dimension;
+    const float *values;      /* count x dimension, each of length 1 */
+    const uint8_t *truncated; /* of each: 1 where the text was longer than the model reads */
+    const uint32_t *tokens;   /* of each, special ones included; 0 where the encoder has none */
+    sr_timings timings;
+} sr_vectors;
+
+/* Encodes texts with the router's encoder, on up to its number of threads; as sr_encoder_encode(). */
+SR_API SR_MUST_CHECK sr_status sr_router_encode(sr_router *router, const sr_str *texts, size_t n,
+                                                sr_vectors **vectors, sr_error *error);
+SR_API void sr_vectors_free(sr_vectors **vectors);
+
+/* ---- Queue: texts of many callers, decided in batches ------------------------------------------ */
+/*
+ * sr_submit() gives a text to the router's queue and returns; a callback gets the decision, with the same bits as by
+ * sr_decide(). What the fast path answers (or needs no model: blank texts, an empty table) does not
+ * wait: it is decided by sr_submit() itself, on its caller's thread. The other texts of all submissions
+ * join batches, cut by tokens, which threads of the queue's own encode and decide, as many as the encoder has
+ * threads; idle ones take no time of the processor.
+ *
+ *   Exactly once   A submission that was accepted (SR_OK) gets its callback once: the answer, or SR_ERR_TIMEOUT,
+ *                  SR_ERR_CANCELLED, or another failure. One that was not accepted gets none.
+ *   Callbacks      are called with no lock held, by the submitting thread before sr_submit() returns (see there), by a
+ *                  thread of the queue, by the thread that calls sr_cancel(), or by the one that closes the
+ *                  router; calls for different submissions may overlap. They may submit, cancel and call all else of the
+ *                  library but sr_router_close() and sr_queue_drain() of this router, and should be short.
+ *   Fairness       Waiting texts are taken key by key, in turn, by tokens: a key with much waiting delays
+ *                  others by its share and no more. Within a key the order is that of submission.
+ *   Bounds         Past the bounds on texts and bytes, or where what waits would take longer than the
+ *                  deadline leaves, sr_submit() fails with SR_ERR_OVERLOADED at once.
+ *   Closing        sr_router_close() lets running batches end and cancels what waits, each callback called
+ *                  before it returns. A program that may simply end (exit) need not close. After a fork() the child
+ *                  must not use the parent's router, as with any other call: threads do not survive it.
+ */
+
+/* Of a submission: no router gives one twice. 0: none. */
+typedef uint64_t sr_ticket;
+
+typedef enum sr_queue_profile {
+    /* Waits for more texts only where that pays, by what batches were measured to take: where the part of a batch's
+     * time that does not depend on its size is more than the waiting costs all who wait. That
+     * happens with remote encoders; it does not with a model on this machine. */
+    SR_QUEUE_AUTO = 0,
+    SR_QUEUE_LATENCY = 1,   /* never waits: a thread that is free takes what there is */
+    SR_QUEUE_THROUGHPUT = 2 /* waits for a full batch, up to max_wait_us */
+} sr_queue_profile;
+
+typedef struct sr_queue_options {
+    size_t size;
+    sr_queue_profile profile;
+    size_t batch_tokens;  /* a batch is full with so many; 0: what was measured to be best */
+    uint64_t max_wait_us; /* 0: 2000 */
+    size_t max_texts;     /* waiting; 0: 10,000 */
+    size_t max_bytes;     /* of waiting texts; 0: 64 MiB */
+    /* Called after the callbacks of a batch, on the same thread: here an event loop is woken once for all of them. Not
+     * called for callbacks that a submitting, cancelling or closing thread makes. NULL: none. */
+    void (*batch_done)(void *user);
+    void *batch_user;
+} sr_queue_options;
+
+/* Sets the queue's options, at any time; they hold for what comes later. NULL: the defaults. */
+SR_API SR_MUST_CHECK sr_status sr_queue_set(sr_router *router, const sr_queue_options *options,
+                                            sr_error *error);
+
+/* What became of a submission. */
+typedef struct sr_completion {
+    sr_ticket ticket; /* 0: it was answered by sr_submit() itself */
+    sr_status status;
+    const sr_error *error;   /* unless SR_OK; lives during the callback */
+    sr_decisions *decisions; /* the callee's, to be released by sr_decisions_free(); NULL unless SR_OK */
+    sr_vectors *vectors;     /* the same for SR_SUBMIT_VECTORS, by sr_vectors_free() */
+} sr_completion;
+
+typedef void sr_done_fn(void *user, const sr_completion *completion);
+
+typedef enum sr_submit_flags {
+    SR_SUBMIT_VECTORS = 1, /* vectors of the texts instead of decisions */
+    SR_SUBMIT_AWAY = 2 /* nothing is decided on the submitting thread: for long lists, and event loops */
+} sr_submit_flags;
+
+typedef struct sr_submit_options {
+    size_t size;
+    const sr_decide_options *decide; /* NULL: the defaults */
+    uint64_t key;         /* whose work it is, for fairness; any number */
+    uint64_t deadline_ns; /* of sr_steady_ns(); 0: none. What has not begun by then is not done */
+    unsigned flags;       /* of sr_submit_flags */
+} sr_submit_options;
+
+/* Submits one text, which is copied; `options` may be NULL. `*ticket` (NULL is allowed) is written before a thread of the
+ * queue can call `done`; when it is 0 afterwards, `done` has been called already. Fails, without `done` being called, as
+ * sr_decide() does for its arguments, and with SR_ERR_OVERLOADED, SR_ERR_TIMEOUT (the deadline has
+ * passed) and SR_ERR_CANCELLED (the router is being closed). */
+SR_API SR_MUST_CHECK sr_status sr_submit(sr_router *router, sr_str text,
+                                         const sr_submit_options *options, sr_done_fn *done,
+                                         void *user, sr_ticket *ticket, sr_error *error);
+
+/* Submits a list of texts, answered together, against one state of the table as by sr_decide(). Its texts may be encoded in
+ * several batches. A list that holds more than the bounds allow at all fails with SR_ERR_LIMIT. */
+SR_API SR_MUST_CHECK sr_status sr_submit_list(sr_router *router, const sr_str *texts, size_t n,
+                                              const sr_submit_options *options, sr_done_fn *done,
+                                              void *user, sr_ticket *ticket, sr_error *error);
+
+/* Cancels a submission: its callback is called with SR_ERR_CANCELLED before this returns, on this thread. What has not begun
+ * is not done. SR_ERR_NOT_FOUND when it has been answered, or is being answered now by another thread. */
+SR_API SR_MUST_CHECK sr_status sr_cancel(sr_router *router, sr_ticket ticket, sr_error *error);
+
+/* Waits until all that was accepted is answered; SR_ERR_TIMEOUT when that is not so at `deadline_ns` of sr_steady_ns()
+ * (0: waits for good). Submissions go on being accepted. */
+SR_API SR_MUST_CHECK sr_status sr_queue_drain(sr_router *router, uint64_t deadline_ns,
+                                              sr_error *error);
+
+/* How long, in nanoseconds, what is submitted now with that key would probably wait before it begins. */
+SR_API uint64_t sr_queue_wait(sr_router *router, uint64_t key);
+
+/* What a queue holds, and has done so far. */
+typedef struct sr_queue_counts {
+    size_t size;
+    uint64_t waiting_texts, waiting_bytes, waiting_tokens, waiting_keys; /* now; tokens are estimated */
+    uint64_t running_texts;                         /* being encoded now */
+    uint64_t wait_ns;                               /* sr_queue_wait() of a key that has nothing waiting */
+    uint64_t accepted, answered;                    /* submissions; answered in whatever way */
+    uint64_t at_once;                               /* of the answered, by sr_submit() itself */
+    uint64_t shed, timed_out, cancelled, failed;    /* submissions; shed ones were not accepted */
+    uint64_t batches, batch_texts, batch_tokens;    /* encoded in all */
+    double batch_fixed_ns, batch_token_ns;          /* measured: a batch takes fixed + tokens x token */
+} sr_queue_counts;
+
+/* Fills `counts`, whose `size` the caller has set. */
+SR_API SR_MUST_CHECK sr_status sr_queue_stats(sr_router *router, sr_queue_counts *counts,
+                                              sr_error *error);
 
 #ifdef __cplusplus
 }

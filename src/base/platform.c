@@ -51,6 +51,8 @@ uint64_t sri_nanoseconds(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+uint64_t sr_steady_ns(void) { return sri_nanoseconds(); }
+
 void sri_exact_timers(void) {
 #if defined(__linux__)
     prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);

@@ -26,6 +26,7 @@ struct sr_decisions {
     sri_arena arena;
     sr_decision *items;
     size_t count;
+    sr_timings timings;
 };
 
 /* One call of sr_decide(). */
@@ -390,6 +391,7 @@ static void free_call(decide_call *call) {
 sr_status sr_decide(sr_router *router, const sr_str *texts, size_t n,
                     const sr_decide_options *given, sr_decisions **handle, sr_error *error) {
     *handle = NULL;
+    uint64_t begun = sri_nanoseconds();
     sr_decide_options options;
     sr_status code = sri_take_options(&options, sizeof options, given, "sr_decide_options", error);
     if (code == SR_OK) code = check_options(&options, error);
@@ -407,11 +409,17 @@ sr_status sr_decide(sr_router *router, const sr_str *texts, size_t n,
     if (call.result == NULL || !copy_texts(&call, texts, n)) code = sri_fail_memory(error);
     if (code == SR_OK) code = run(&call, error);
     free_call(&call);
-    if (code == SR_OK)
+    if (code == SR_OK) {
+        call.result->timings.total_ns = sri_nanoseconds() - begun;
         *handle = call.result;
-    else
+    } else {
         sr_decisions_free(&call.result);
+    }
     return code;
+}
+
+const sr_timings *sr_decisions_timings(const sr_decisions *decisions) {
+    return &decisions->timings;
 }
 
 size_t sr_decisions_count(const sr_decisions *decisions) { return decisions->count; }

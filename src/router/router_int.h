@@ -160,6 +160,9 @@ void sri_view_publish(sr_router *router);
 
 /* Of the view that a copy was made of. */
 uint64_t sri_table_version(const sr_table *table);
+/* A copy of some routes (the hidden one is left out) of a view that the caller has pinned; NULL when memory is short. */
+sr_table *sri_table_copy(const table_view *view, const live_route *const *routes, size_t count,
+                         bool with_utterances);
 
 /* ---- The table and the store (reload.c). The caller holds `writer`, and no group is open ---------------------- */
 

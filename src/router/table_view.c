@@ -37,23 +37,31 @@ static bool copy_route(sr_table *table, const live_route *route, bool with_utter
            (!with_utterances || copy_utterances(table, route, &view->utterances));
 }
 
-/* The caller has pinned the view. `only` NULL: all routes. */
-static bool copy_table(sr_table *table, const table_view *live, const live_route *only,
-                       bool with_utterances) {
-    size_t count = only != NULL ? 1 : live->routes, found = 0;
-    table->revision = live->revision;
-    table->version = live->version;
+sr_table *sri_table_copy(const table_view *view, const live_route *const *routes, size_t count,
+                         bool with_utterances) {
+    sr_table *table = sri_alloc_zero(1, sizeof *table);
+    if (table == NULL) return NULL;
+    table->revision = view->revision;
+    table->version = view->version;
     table->views = sri_arena_alloc(&table->arena, count * sizeof *table->views);
-    if (table->views == NULL) return false;
-    if (only != NULL) return copy_route(table, only, with_utterances);
-    const live_route **routes = sri_view_routes(live, &found);
-    bool enough = routes != NULL;
-    for (size_t i = 0; i < found && enough; i++)
-        enough = routes[i] == live->oos || copy_route(table, routes[i], with_utterances);
+    bool enough = table->views != NULL;
+    for (size_t i = 0; i < count && enough; i++)
+        enough = routes[i] == view->oos || copy_route(table, routes[i], with_utterances);
+    if (!enough) sr_table_free(&table);
+    return table;
+}
+
+/* The caller has pinned the view. */
+static sr_table *copy_all(const table_view *view, bool with_utterances) {
+    size_t count = 0;
+    const live_route **routes = sri_view_routes(view, &count);
+    sr_table *table = routes == NULL ? NULL : sri_table_copy(view, routes, count, with_utterances);
     sri_free(routes);
-    table->oos_count = live->oos_count;
-    return enough && (table->oos_count == 0 || !with_utterances ||
-                      copy_utterances(table, live->oos, &table->oos));
+    if (table == NULL) return NULL;
+    table->oos_count = view->oos_count;
+    if (table->oos_count > 0 && with_utterances && !copy_utterances(table, view->oos, &table->oos))
+        sr_table_free(&table);
+    return table;
 }
 
 sr_status sr_table_read(sr_router *router, const sr_str *name, int with_utterances,
@@ -62,19 +70,16 @@ sr_status sr_table_read(sr_router *router, const sr_str *name, int with_utteranc
     sr_status code = name == NULL ? SR_OK : sri_check_given(*name, "name", error);
     if (code == SR_OK) code = sri_router_look(router, error);
     if (code != SR_OK) return code;
-    sr_table *table = sri_alloc_zero(1, sizeof *table);
-    if (table == NULL) return sri_fail_memory(error);
     pinned_view pinned = sri_view_pin(router);
     const live_route *only =
         name == NULL || sri_is_oos(*name) ? NULL : sri_view_find(pinned.view, *name);
     bool found = name == NULL || only != NULL;
-    bool enough = found && copy_table(table, pinned.view, only, with_utterances != 0);
+    if (name == NULL)
+        *handle = copy_all(pinned.view, with_utterances != 0);
+    else if (found)
+        *handle = sri_table_copy(pinned.view, &only, 1, with_utterances != 0);
     sri_view_unpin(pinned);
-    if (enough) {
-        *handle = table;
-        return SR_OK;
-    }
-    sr_table_free(&table);
+    if (*handle != NULL) return SR_OK;
     if (found) return sri_fail_memory(error);
     return sri_fail(error, SR_ERR_NOT_FOUND, "name", "there is no route \"%.*s\"",
                     (int)SRI_MIN(name->len, (size_t)200), name->data);
