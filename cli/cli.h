@@ -71,6 +71,7 @@ int cli_export(cli_state *cli);
 int cli_eval(cli_state *cli);
 int cli_bench(cli_state *cli);
 int cli_lint(cli_state *cli);
+int cli_load(cli_state *cli);
 int cli_pull(cli_state *cli);
 int cli_distill(cli_state *cli);
 int cli_fit(cli_state *cli);
@@ -144,5 +145,21 @@ int cli_decide_options(const cli_state *cli, const char *path, int top, bool top
 
 /* Parses --format; NULL is SRI_FORMAT_UNKNOWN. False after a message. */
 bool cli_format(const cli_state *cli, const char *name, sri_format *format);
+
+/* ---- Texts (texts.c) --------------------------------------------------------------------------- */
+
+/* The texts of a file, in its order. Zero it first. */
+typedef struct cli_texts {
+    sr_str *items;
+    size_t count, capacity;
+    sri_rows rows; /* of a file with columns */
+    sri_buffer bytes;
+} cli_texts;
+
+/* Reads a file with one text a line, blank ones left out, or one as for `import` when its ending or
+ * `options` names a format. EXIT_DONE, or EXIT_FAILED after a message: it cannot be read, or has no texts. */
+int cli_read_texts(const cli_state *cli, const char *path, const sri_read_options *options,
+                   cli_texts *texts);
+void cli_free_texts(cli_texts *texts);
 
 #endif

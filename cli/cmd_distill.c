@@ -6,60 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct texts {
-    sr_str *items;
-    size_t count, capacity;
-    sri_rows rows; /* of a file with columns */
-    sri_buffer bytes;
-} texts;
-
-static void free_texts(texts *t) {
-    sri_free(t->items);
-    sri_rows_free(&t->rows);
-    sri_buffer_free(&t->bytes);
-}
-
-static bool add_text(texts *t, sr_str text) {
-    if (!sri_grow((void **)&t->items, &t->capacity, t->count + 1, sizeof *t->items)) return false;
-    t->items[t->count++] = text;
-    return true;
-}
-
-/* One text a line; blank lines are left out. */
-static sr_status read_lines(const char *path, texts *t, sr_error *error) {
-    sr_status code = sri_read_file(path, SRI_MAX_INPUT_BYTES, &t->bytes, error);
-    const char *at = t->bytes.data, *end = at + t->bytes.len;
-    while (code == SR_OK && at < end) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-        if (stop == NULL) stop = end;
-        sr_str line = {at, (size_t)(stop - at)};
-        while (line.len > 0 && strchr(" \t\r", line.data[line.len - 1]) != NULL) line.len--;
-        if (line.len > 0 && !add_text(t, line)) code = sri_fail_memory(error);
-        at = stop + 1;
-    }
-    return code;
-}
-
-static sr_status read_columns(const char *path, const sri_read_options *options, texts *t,
-                              sr_error *error) {
-    sr_status code = sri_rows_read(path, options, &t->rows, error);
-    for (size_t i = 0; code == SR_OK && i < t->rows.count; i++)
-        if (!add_text(t, t->rows.rows[i].text)) code = sri_fail_memory(error);
-    return code;
-}
-
-static int read_texts(const cli_state *cli, const char *path, const sri_read_options *options,
-                      texts *t) {
-    sr_error error;
-    bool columns =
-        options->format != SRI_FORMAT_UNKNOWN || sri_format_of_path(path) != SRI_FORMAT_UNKNOWN;
-    sr_status code = columns ? read_columns(path, options, t, &error) : read_lines(path, t, &error);
-    if (code != SR_OK) return cli_fail(cli, &error);
-    if (t->count > 0) return EXIT_DONE;
-    cli_message(cli, "%s has no texts; give one text a line", path);
-    return EXIT_FAILED;
-}
-
 static int report_model(cli_state *cli, const char *output, size_t count, double seconds) {
     sr_encoder *encoder = NULL;
     sr_error error;
@@ -87,7 +33,7 @@ static int report_model(cli_state *cli, const char *output, size_t count, double
     return done ? EXIT_DONE : cli_fail_memory(cli);
 }
 
-static int distill(cli_state *cli, const char *output, int dimension, const texts *t) {
+static int distill(cli_state *cli, const char *output, int dimension, const cli_texts *t) {
     sr_error error;
     cli_progress progress;
     double began = sri_seconds();
@@ -127,9 +73,9 @@ int cli_distill(cli_state *cli) {
     if (!cli_format(cli, format, &read.format)) return EXIT_USAGE;
     if (dimension_given && dimension < 8)
         return cli_usage(cli, "--dimension %d: give 8 to the transformer's own", dimension);
-    texts t = {0};
-    status = path == NULL ? EXIT_DONE : read_texts(cli, path, &read, &t);
+    cli_texts t = {0};
+    status = path == NULL ? EXIT_DONE : cli_read_texts(cli, path, &read, &t);
     if (status == EXIT_DONE) status = distill(cli, cli->argv[0], dimension, &t);
-    free_texts(&t);
+    cli_free_texts(&t);
     return status;
 }

@@ -2,7 +2,7 @@
 
 _synaptoroute() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' i
-    local commands='route add remove list info import export fit eval lint pull distill'
+    local commands='route add remove list info import export fit eval lint pull distill load'
     local globals='--db --model --fast-model --prefix --threads --reencode --durability --json --quiet --help --version'
     local files='--format --text-column --route-column --oos-label' options=''
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -17,8 +17,9 @@ _synaptoroute() {
     done
     case $before in
     --path) mapfile -t COMPREPLY < <(compgen -W 'auto fast slow' -- "$word") && return ;;
+    --arrivals) mapfile -t COMPREPLY < <(compgen -W 'poisson constant' -- "$word") && return ;;
     --format) mapfile -t COMPREPLY < <(compgen -W 'csv jsonl yaml' -- "$word") && return ;;
-    --db | --model | --to | --html | --predictions) mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
+    --db | --model | --to | --texts | --html | --predictions) mapfile -t COMPREPLY < <(compgen -f -- "$word") && return ;;
     esac
     case $command in
     '') options=$commands ;;
@@ -33,6 +34,8 @@ _synaptoroute() {
     distill) options='--dimension --texts --format --text-column --route-column' ;;
     pull) options='--to --revision --endpoint --sha256 --offline --force --keep --retries --stall' ;;
     eval) options="$files --top --margin --no-reject --as-is --path --html --predictions" ;;
+    load) options='--texts --rate --arrivals --connections --duration --warmup --timeout --batch --path --deadline --key --seed
+        --each-second --format --text-column --route-column' ;;
     lint) options="--near --oos-near --overlap --few --limit --strict" ;;
     esac
     case $command$word in
