@@ -57,7 +57,9 @@ typedef struct sri_weights_f32 {
     size_t n, k;
 } sri_weights_f32;
 
-/* A matrix product is {packed_size, pack, run}, so that no layout ever meets the wrong kernel. */
+/* A matrix product is {packed_size, pack, run}, so that no layout ever meets the wrong kernel. It may
+ * be packed in pieces, at once by several threads: the channels from j on, a multiple of SRI_N_STEP,
+ * stand packed_size(j, k) bytes from its beginning. */
 typedef struct sri_gemm_s8 {
     size_t (*packed_size)(size_t n, size_t k);
     void (*pack)(const sri_weights_s8 *weights, void *packed);

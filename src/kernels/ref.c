@@ -35,23 +35,26 @@ static float gelu_ref(float x) {
     return fmaf(-fabsf(x), p, fmaxf(x, 0.0f));
 }
 
-/* ---- int8 product: packed as [scale n][bias n][column sums n][w n x k] ----------------------- */
+/* ---- int8 product: packed by channel as a head and w [k], rounded up to a whole float -------- */
+
+typedef struct channel_head {
+    float scale, bias;
+    int32_t sum; /* of the weights */
+} channel_head;
 
 static size_t gemm_s8_size(size_t n, size_t k) {
-    return n * (2 * sizeof(float) + sizeof(int32_t)) + n * k;
+    return n * (sizeof(channel_head) + sri_round_up(k, sizeof(float)));
 }
 
 static void gemm_s8_pack(const sri_weights_s8 *weights, void *packed) {
-    size_t n = weights->n, k = weights->k;
-    float *scale = packed, *bias = scale + n;
-    int32_t *sums = (int32_t *)(bias + n);
-    memcpy(scale, weights->scale, n * sizeof *scale);
-    memcpy(bias, weights->bias, n * sizeof *bias);
-    for (size_t j = 0; j < n; j++) {
-        sums[j] = 0;
-        for (size_t i = 0; i < k; i++) sums[j] += weights->w[j * k + i];
+    size_t k = weights->k;
+    for (size_t j = 0; j < weights->n; j++) {
+        channel_head *head = (channel_head *)((char *)packed + gemm_s8_size(j, k));
+        const int8_t *w = weights->w + j * k;
+        *head = (channel_head){weights->scale[j], weights->bias[j], 0};
+        for (size_t i = 0; i < k; i++) head->sum += w[i];
+        memcpy(head + 1, w, k);
     }
-    memcpy(sums + n, weights->w, n * k);
 }
 
 static int32_t dot_u8s8(const uint8_t *a, const int8_t *b, size_t k) {
@@ -64,37 +67,41 @@ static void gemm_s8_run(const sri_quantized *x, size_t m, const void *packed, si
                         const sri_product *product) {
     float *y = product->y;
     size_t n = product->n;
-    const float *scale = packed, *bias = scale + n;
-    const int32_t *sums = (const int32_t *)(bias + n);
-    const int8_t *w = (const int8_t *)(sums + n);
-    for (size_t j = product->first; j < product->last; j++)
+    for (size_t j = product->first; j < product->last; j++) {
+        const channel_head *head =
+            (const channel_head *)((const char *)packed + gemm_s8_size(j, k));
+        const int8_t *w = (const int8_t *)(head + 1);
         for (size_t i = 0; i < m; i++) {
-            int32_t sum = dot_u8s8(x->q + i * x->stride, w + j * k, k) - x->zero[i] * sums[j];
-            float value = fmaf((float)sum * scale[j], x->scale[i], bias[j]);
+            int32_t sum = dot_u8s8(x->q + i * x->stride, w, k) - x->zero[i] * head->sum;
+            float value = fmaf((float)sum * head->scale, x->scale[i], head->bias);
             y[i * n + j] = product->activation == SRI_GELU ? gelu_ref(value) : value;
         }
+    }
 }
 
-/* ---- fp32 product: packed as [bias n][w n x k] ----------------------------------------------- */
+/* ---- fp32 product: packed by channel as bias and w [k] --------------------------------------- */
 
-static size_t gemm_f32_size(size_t n, size_t k) { return (n + n * k) * sizeof(float); }
+static size_t gemm_f32_size(size_t n, size_t k) { return n * (1 + k) * sizeof(float); }
 
 static void gemm_f32_pack(const sri_weights_f32 *weights, void *packed) {
-    float *bias = packed;
-    memcpy(bias, weights->bias, weights->n * sizeof *bias);
-    memcpy(bias + weights->n, weights->w, weights->n * weights->k * sizeof *bias);
+    size_t k = weights->k;
+    float *channel = packed;
+    for (size_t j = 0; j < weights->n; j++, channel += 1 + k) {
+        channel[0] = weights->bias[j];
+        memcpy(channel + 1, weights->w + j * k, k * sizeof *channel);
+    }
 }
 
 static void gemm_f32_run(const float *x, size_t m, const void *packed, size_t k,
                          const sri_product *product) {
     float *y = product->y;
     size_t n = product->n;
-    const float *bias = packed, *w = bias + n;
     for (size_t i = 0; i < m; i++)
         for (size_t j = product->first; j < product->last; j++) {
+            const float *channel = (const float *)packed + j * (1 + k), *w = channel + 1;
             float sum = 0;
-            for (size_t l = 0; l < k; l++) sum = fmaf(x[i * k + l], w[j * k + l], sum);
-            sum += bias[j];
+            for (size_t l = 0; l < k; l++) sum = fmaf(x[i * k + l], w[l], sum);
+            sum += channel[0];
             y[i * n + j] = product->activation == SRI_GELU ? gelu_ref(sum) : sum;
         }
 }

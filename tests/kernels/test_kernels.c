@@ -141,9 +141,13 @@ static void run_gemm_s8(const sri_gemm_s8 *gemm, const sri_weights_s8 *weights,
                         const sri_quantized *x, size_t m, sri_activation activation, guarded *y) {
     void *packed =
         aligned_alloc(64, sri_round_up(gemm->packed_size(weights->n, weights->k) + 1, 64));
-    gemm->pack(weights, packed);
-    /* In two parts where it can be cut. */
-    size_t n = weights->n, cut = n / 2 / SRI_N_STEP * SRI_N_STEP;
+    /* In two parts where it can be cut: packed, and run. */
+    size_t n = weights->n, k = weights->k, cut = n / 2 / SRI_N_STEP * SRI_N_STEP;
+    sri_weights_s8 rest = {weights->w + cut * k, weights->scale + cut, weights->bias + cut, n - cut,
+                           k};
+    sri_weights_s8 begin = {weights->w, weights->scale, weights->bias, cut, k};
+    gemm->pack(&rest, (char *)packed + gemm->packed_size(cut, k));
+    gemm->pack(&begin, packed);
     sri_product part = {(float *)y->data, n, cut, n, activation};
     gemm->run(x, m, packed, weights->k, &part);
     part.first = 0, part.last = cut;
@@ -193,9 +197,12 @@ static void run_gemm_f32(const sri_gemm_f32 *gemm, const sri_weights_f32 *weight
                          size_t m, sri_activation activation, guarded *y) {
     void *packed =
         aligned_alloc(64, sri_round_up(gemm->packed_size(weights->n, weights->k) + 1, 64));
-    gemm->pack(weights, packed);
-    /* In two parts where it can be cut. */
-    size_t n = weights->n, cut = n / 2 / SRI_N_STEP * SRI_N_STEP;
+    /* In two parts where it can be cut: packed, and run. */
+    size_t n = weights->n, k = weights->k, cut = n / 2 / SRI_N_STEP * SRI_N_STEP;
+    sri_weights_f32 rest = {weights->w + cut * k, weights->bias + cut, n - cut, k};
+    sri_weights_f32 begin = {weights->w, weights->bias, cut, k};
+    gemm->pack(&rest, (char *)packed + gemm->packed_size(cut, k));
+    gemm->pack(&begin, packed);
     sri_product part = {(float *)y->data, n, cut, n, activation};
     gemm->run(x, m, packed, weights->k, &part);
     part.first = 0, part.last = cut;

@@ -9,13 +9,13 @@
  */
 #include "kernels/arm/math_neon.h"
 
-enum { PANEL = SRI_PANEL, GROUP = 4, TILE_ROWS = 4, STEP = 16 };
+enum { PANEL = SRI_PANEL, GROUP = 4, UNIT = 4, TILE_ROWS = 4, STEP = 16 };
 
 typedef sri_panel_head panel_head;
 
 SRI_INLINE size_t place(size_t column, size_t i) { return i / 4 * 4 * PANEL + column * 4 + i % 4; }
 
-#define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
+#define NOTE_CHANNEL(head, column, sum, least) ((head)->sums[column] = (sum), (void)(least))
 
 #include "kernels/panels_s8.inc"
 

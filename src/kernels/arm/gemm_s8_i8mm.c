@@ -8,7 +8,7 @@
  */
 #include "kernels/arm/math_neon.h"
 
-enum { PANEL = SRI_PANEL, GROUP = 8, TILE_ROWS = 4 };
+enum { PANEL = SRI_PANEL, GROUP = 8, UNIT = 8, TILE_ROWS = 4 };
 
 typedef sri_panel_head panel_head;
 
@@ -16,7 +16,7 @@ SRI_INLINE size_t place(size_t column, size_t i) {
     return i / GROUP * GROUP * PANEL + column * GROUP + i % GROUP;
 }
 
-#define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
+#define NOTE_CHANNEL(head, column, sum, least) ((head)->sums[column] = (sum), (void)(least))
 
 #include "kernels/panels_s8.inc"
 

@@ -10,7 +10,7 @@
  */
 #include "kernels/arm/math_neon.h"
 
-enum { PANEL = SRI_PANEL, GROUP = 4, TILE_ROWS = 4 };
+enum { PANEL = SRI_PANEL, GROUP = 4, UNIT = 2, TILE_ROWS = 4 };
 
 typedef sri_panel_head panel_head;
 
@@ -18,9 +18,8 @@ SRI_INLINE size_t place(size_t column, size_t i) {
     return i / 4 * 4 * PANEL + column / 4 * 16 + i % 4 / 2 * 8 + column % 4 * 2 + i % 2;
 }
 
-#define NOTE_WEIGHT(head, column, w)                                                               \
-    (head)->sums[column] += (w);                                                                   \
-    if ((w) == -128) (head)->has_lowest = 1;
+#define NOTE_CHANNEL(head, column, sum, least)                                                     \
+    ((head)->sums[column] = (sum), (head)->has_lowest |= (least) == -128)
 
 #include "kernels/panels_s8.inc"
 

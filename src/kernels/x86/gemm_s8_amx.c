@@ -15,7 +15,7 @@
 
 #include <string.h>
 
-enum { TILE = 16, GROUP = 64, PANEL = 2 * TILE, BLOCK_ROWS = 2 * TILE };
+enum { TILE = 16, GROUP = 64, UNIT = 4, PANEL = 2 * TILE, BLOCK_ROWS = 2 * TILE };
 
 typedef struct panel_head {
     float scale[PANEL], bias[PANEL];
@@ -27,7 +27,7 @@ SRI_INLINE size_t place(size_t column, size_t i) {
            column % TILE * 4 + i % 4;
 }
 
-#define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
+#define NOTE_CHANNEL(head, column, sum, least) ((head)->sums[column] = (sum), (void)(least))
 
 #include "kernels/panels_s8.inc"
 

@@ -19,6 +19,7 @@
 enum {
     PANEL = 16,
     GROUP = 2,
+    UNIT = 2,
     TILE_ROWS = 6,
     ROWS = 192,
     STEP = 1024,
@@ -33,7 +34,8 @@ typedef struct panel_head {
 
 SRI_INLINE size_t place(size_t column, size_t i) { return i / 2 * 2 * PANEL + column * 2 + i % 2; }
 
-#define NOTE_WEIGHT(head, column, w) /* nothing: activations come less their zero point */
+/* Nothing: activations come less their zero point. */
+#define NOTE_CHANNEL(head, column, sum, least) ((void)(sum), (void)(least))
 
 #include "kernels/panels_s8.inc"
 

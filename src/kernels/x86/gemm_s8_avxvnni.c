@@ -10,7 +10,15 @@
  */
 #include "kernels/x86/math_avx2.h"
 
-enum { PANEL = 16, GROUP = 4, TILE_ROWS = 6, ROWS = 192, BLOCK = 4, WIDTH = BLOCK * PANEL };
+enum {
+    PANEL = 16,
+    GROUP = 4,
+    UNIT = 4,
+    TILE_ROWS = 6,
+    ROWS = 192,
+    BLOCK = 4,
+    WIDTH = BLOCK * PANEL
+};
 
 typedef struct panel_head {
     float scale[PANEL], bias[PANEL];
@@ -19,7 +27,7 @@ typedef struct panel_head {
 
 SRI_INLINE size_t place(size_t column, size_t i) { return i / 4 * 4 * PANEL + column * 4 + i % 4; }
 
-#define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
+#define NOTE_CHANNEL(head, column, sum, least) ((head)->sums[column] = (sum), (void)(least))
 
 #include "kernels/panels_s8.inc"
 

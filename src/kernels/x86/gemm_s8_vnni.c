@@ -22,6 +22,7 @@
 enum {
     PANEL = 64,
     GROUP = 4,
+    UNIT = 4,
     TILE_ROWS = 6,
     BLOCK_ROWS = 192,
     DEPTH = 384,
@@ -36,7 +37,7 @@ typedef struct panel_head {
 
 SRI_INLINE size_t place(size_t column, size_t i) { return i / 4 * 4 * PANEL + column * 4 + i % 4; }
 
-#define NOTE_WEIGHT(head, column, w) (head)->sums[column] += (w);
+#define NOTE_CHANNEL(head, column, sum, least) ((head)->sums[column] = (sum), (void)(least))
 
 #include "kernels/panels_s8.inc"
 
