@@ -103,7 +103,8 @@ static sr_status open_scratch(distillation *d, sr_error *error) {
     sr_status code = SR_OK;
     for (int i = 0; code == SR_OK && i < d->threads; i++)
         code = sri_scratch_open(d->model, 3 * PASS_TOKENS, 3, &d->scratch[i], error);
-    return code == SR_OK ? sri_pool_open(d->threads, &d->pool, error) : code;
+    if (code == SR_OK) code = sri_pool_open(d->threads, &d->pool, error);
+    return code == SR_OK ? sri_model_pack(d->model, d->pool, error) : code;
 }
 
 /* Whether the directory can be made is asked before the work, not after it. */

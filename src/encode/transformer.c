@@ -108,6 +108,8 @@ static sr_status encode(sr_encoder *encoder, const sr_str *texts, size_t n, floa
                         uint8_t *truncated, sr_error *error) {
     transformer *t = encoder->state;
     job j = {.encoder = encoder, .texts = texts, .n = n, .out = out, .truncated = truncated};
+    sr_status code = sri_model_pack(t->model, t->pool, error);
+    if (code != SR_OK) return code;
     j.task_tokens = choose_task_tokens(&j, encoder->threads);
     if (n == 1 && t->profile == SR_PROFILE_LATENCY) {
         sri_pool_lead(t->pool, lead_task, &j);

@@ -183,7 +183,16 @@ static void read_word(const sri_model *model, size_t id, float *out) {
         return;
     }
     const int8_t *q = (const int8_t *)model->words->data + id * hidden;
-    for (size_t i = 0; i < hidden; i++) out[i] = (float)q[i] * model->word_scale[id];
+    float scale;
+    sri_tensor_floats(model->word_scale, id, 1, &scale);
+    for (size_t i = 0; i < hidden; i++) out[i] = (float)q[i] * scale;
+}
+
+/* What stands beside the word: its position, and type 0. */
+static void read_position(const sri_model *model, size_t position, float *out) {
+    size_t hidden = model->config.hidden;
+    sri_tensor_floats(model->positions, position * hidden, hidden, out);
+    for (size_t i = 0; i < hidden; i++) out[i] += model->types[i];
 }
 
 static void embed(const pass *p) {
@@ -194,8 +203,7 @@ static void embed(const pass *p) {
     for (size_t t = 0; t < batch->texts; t++)
         for (size_t i = batch->start[t]; i < batch->start[t + 1]; i++) {
             read_word(model, (size_t)batch->ids[i], s->x + i * hidden);
-            memcpy(s->narrow + i * hidden, model->positions + (i - batch->start[t]) * hidden,
-                   hidden * sizeof(float));
+            read_position(model, i - batch->start[t], s->narrow + i * hidden);
         }
     run_norm(p, &model->after_embedding, s->x, s->narrow, batch->start[batch->texts],
              &model->layers[0].attention_in);

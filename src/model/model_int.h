@@ -8,11 +8,24 @@
 #include "model/model.h"
 #include "model/safetensors.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define SRI_STACKED_MAX 3
+
+/* Where a product's weights come from: up to 3 stored layers, one above the other. */
+typedef struct stored {
+    const sri_tensor *weight, *bias; /* [rows, k], [rows] */
+    const sri_tensor *scale;         /* [rows, 1] of an int8 weight, else NULL */
+} stored;
+
 /* y = act(x W^T + b); the packed weights' layout is that of the kernel that runs them. */
 typedef struct linear {
-    void *packed;
+    void *packed; /* of no use before sri_model_pack() */
     size_t n, k;
     bool quantised;
+    stored parts[SRI_STACKED_MAX];
+    size_t rows; /* of each part */
 } linear;
 
 typedef struct norm {
@@ -30,12 +43,16 @@ typedef struct layer {
 struct sri_model {
     sri_config config;
     sri_safetensors *file;
-    const sri_tensor *words; /* [vocabulary, hidden], read from the mapped file row by row */
-    float *word_scale;       /* [vocabulary] for int8 words, else NULL */
-    float *positions;        /* [positions, hidden], the embedding of type 0 added */
+    /* Read from the mapped file row by row. */
+    const sri_tensor *words;      /* [vocabulary, hidden] */
+    const sri_tensor *word_scale; /* [vocabulary, 1] for int8 words, else NULL */
+    const sri_tensor *positions;  /* [positions, hidden] */
+    float *types;                 /* [types, hidden]: of which the first is used */
     norm after_embedding;
     layer *layers;
     char *products; /* the block in which the packed weights of all layers stand */
+    pthread_mutex_t packing;
+    atomic_bool packed;
 };
 
 #endif

@@ -124,6 +124,7 @@ static void forward_pass_in_fp32_equals_onnx_runtime(void **state) {
     assert_int_equal(
         sri_model_open(at_root("models/bge-small-en-v1.5"), SRI_WEIGHTS_FLOAT, &model, NULL),
         SR_OK);
+    assert_int_equal(sri_model_pack(model, NULL, NULL), SR_OK);
     assert_int_equal(
         sri_tokenizer_open(at_root("models/bge-small-en-v1.5/tokenizer.json"), &tokenizer, NULL),
         SR_OK);

@@ -12,6 +12,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -68,24 +69,67 @@ static const char tokenizer[] =
 
 /* ---- writing a safetensors file -------------------------------------------------------------- */
 
+/* How the weights of products are stored: any floats, bytes and their scales, or the floats that
+ * these bytes stand for. */
+typedef enum stored_as { FLOATS, BYTES, BYTES_AS_FLOATS } stored_as;
+
 typedef struct writer {
     sri_buffer header, data;
     uint32_t random;
     float fill; /* NAN: random values */
+    stored_as products;
 } writer;
 
-static void add_tensor(writer *w, const char *name, const char *shape, size_t elements) {
+static float next_value(writer *w) {
+    w->random = w->random * 1664525u + 1013904223u;
+    return isnan(w->fill) ? (float)(w->random >> 8) / 8388608.0f - 1.0f : w->fill;
+}
+
+static void put_header(writer *w, const char *name, const char *dtype, const char *shape,
+                       size_t bytes) {
     assert_true(sri_buffer_format(
-        &w->header, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
-        w->header.len == 0 ? "{" : ",", name, shape, w->data.len, w->data.len + 4 * elements));
+        &w->header, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
+        w->header.len == 0 ? "{" : ",", name, dtype, shape, w->data.len, w->data.len + bytes));
+}
+
+/* [rows, columns], each row with a scale of its own. */
+static void add_product(writer *w, const char *name, const char *shape, size_t elements) {
+    size_t rows, columns;
+    assert_int_equal(sscanf(shape, "[%zu,%zu]", &rows, &columns), 2);
+    assert_int_equal(rows * columns, elements);
+    bool bytes = w->products == BYTES;
+    put_header(w, name, bytes ? "I8" : "F32", shape, bytes ? elements : 4 * elements);
     for (size_t i = 0; i < elements; i++) {
-        w->random = w->random * 1664525u + 1013904223u;
-        float value = isnan(w->fill) ? (float)(w->random >> 8) / 8388608.0f - 1.0f : w->fill;
+        int8_t q = (int8_t)lrintf(next_value(w) * 127);
+        float value = (float)q * (float)(1 + i / columns) / 512.0f;
+        assert_true(bytes ? sri_buffer_append(&w->data, &q, 1)
+                          : sri_buffer_append(&w->data, &value, sizeof value));
+    }
+    if (!bytes) return;
+    char scale_name[160], scale_shape[32];
+    snprintf(scale_name, sizeof scale_name, "%s_scale", name);
+    snprintf(scale_shape, sizeof scale_shape, "[%zu,1]", rows);
+    put_header(w, scale_name, "F32", scale_shape, 4 * rows);
+    for (size_t row = 0; row < rows; row++) {
+        float scale = (float)(1 + row) / 512.0f;
+        assert_true(sri_buffer_append(&w->data, &scale, sizeof scale));
+    }
+}
+
+static void add_tensor(writer *w, const char *name, const char *shape, size_t elements) {
+    bool product = strstr(name, "encoder") != NULL && strchr(shape, ',') != NULL;
+    if (product && w->products != FLOATS) {
+        add_product(w, name, shape, elements);
+        return;
+    }
+    put_header(w, name, "F32", shape, 4 * elements);
+    for (size_t i = 0; i < elements; i++) {
+        float value = next_value(w);
         assert_true(sri_buffer_append(&w->data, &value, sizeof value));
     }
 }
 
-static sri_buffer model_bytes(const char *prefix, float fill) {
+static sri_buffer model_bytes_as(const char *prefix, float fill, stored_as products) {
     static const struct {
         const char *name, *shape;
         size_t elements;
@@ -112,7 +156,7 @@ static sri_buffer model_bytes(const char *prefix, float fill) {
         {"encoder.layer.0.output.LayerNorm.weight", "[8]", HIDDEN},
         {"encoder.layer.0.output.LayerNorm.bias", "[8]", HIDDEN},
     };
-    writer w = {.random = 7, .fill = fill};
+    writer w = {.random = 7, .fill = fill, .products = products};
     for (size_t i = 0; i < SRI_COUNT(tensors); i++) {
         char name[128];
         snprintf(name, sizeof name, "%s%s", prefix, tensors[i].name);
@@ -127,6 +171,10 @@ static sri_buffer model_bytes(const char *prefix, float fill) {
     sri_buffer_free(&w.header);
     sri_buffer_free(&w.data);
     return all;
+}
+
+static sri_buffer model_bytes(const char *prefix, float fill) {
+    return model_bytes_as(prefix, fill, FLOATS);
 }
 
 static void write_model(void) {
@@ -218,7 +266,7 @@ static void count_release(void *user, void *memory) {
     free(memory);
 }
 
-static void encoding_allocates_nothing(void **state) {
+static void encoding_allocates_nothing_after_the_first_text(void **state) {
     (void)state;
     const sr_allocator counting = {count_alloc, count_resize, count_release, NULL};
     sr_allocator_set(&counting);
@@ -231,6 +279,7 @@ static void encoding_allocates_nothing(void **state) {
     static float out[TEXTS * HIDDEN];
     for (int i = 0; i < TEXTS; i++)
         texts[i] = sr_str_of(i % 2 ? "good days" : "my money back query");
+    assert_int_equal(sr_encoder_encode(encoder, texts, 1, out, NULL, NULL), SR_OK);
     size_t before = allocations;
     for (size_t n = 1; n <= TEXTS; n += 13)
         assert_int_equal(sr_encoder_encode(encoder, texts, n, out, NULL, NULL), SR_OK);
@@ -254,6 +303,73 @@ static void names_may_carry_the_prefix_bert(void **state) {
     assert_int_equal(sr_encoder_encode(prefixed, &text, 1, b, NULL, NULL), SR_OK);
     assert_memory_equal(a, b, sizeof a);
     sr_encoder_close(&prefixed);
+}
+
+static void encode_stored_as(stored_as products, const sr_str *texts, size_t n, float *out) {
+    sri_buffer bytes = model_bytes_as("", NAN, products);
+    write_file("model.safetensors", bytes.data, bytes.len);
+    sri_buffer_free(&bytes);
+    sr_encoder *encoder;
+    assert_int_equal(open_with((sr_encoder_options){0}, &encoder, NULL), SR_OK);
+    assert_int_equal(sr_encoder_encode(encoder, texts, n, out, NULL, NULL), SR_OK);
+    sr_encoder_close(&encoder);
+}
+
+/* Queries, keys and values are stacked here from parts that are no multiple of what is packed at a
+ * time. */
+static void bytes_give_the_vectors_of_the_floats_they_stand_for(void **state) {
+    (void)state;
+    const sr_str texts[] = {sr_str_of("my money back"), sr_str_of("good days"), sr_str_of("bad")};
+    enum { TEXTS = SRI_COUNT(texts) };
+    float bytes[TEXTS * HIDDEN], floats[TEXTS * HIDDEN];
+    encode_stored_as(BYTES, texts, TEXTS, bytes);
+    encode_stored_as(BYTES_AS_FLOATS, texts, TEXTS, floats);
+    for (size_t t = 0; t < TEXTS; t++) {
+        double cosine = 0;
+        for (size_t i = t * HIDDEN; i < (t + 1) * HIDDEN; i++)
+            cosine += (double)bytes[i] * floats[i];
+        if (!(cosine >= 0.999)) fail_msg("text %zu: cosine %f", t, cosine);
+    }
+}
+
+typedef struct first_text {
+    sr_encoder *encoder;
+    pthread_barrier_t *start;
+    float out[HIDDEN];
+} first_text;
+
+static void *encode_first(void *argument) {
+    first_text *own = argument;
+    sr_str text = sr_str_of("my money back");
+    pthread_barrier_wait(own->start);
+    assert_int_equal(sr_encoder_encode(own->encoder, &text, 1, own->out, NULL, NULL), SR_OK);
+    return NULL;
+}
+
+/* Weights are packed when the first text comes, here from several threads at once. */
+static void first_texts_at_once_have_the_vector_of_later_ones(void **state) {
+    (void)state;
+    enum { THREADS = 4 };
+    for (int round = 0; round < 20; round++) {
+        sr_encoder *encoder;
+        sr_encoder_options options = {.size = sizeof options, .model = directory, .threads = 2};
+        assert_int_equal(sr_encoder_open(&options, &encoder, NULL), SR_OK);
+        pthread_barrier_t start;
+        pthread_barrier_init(&start, NULL, THREADS);
+        pthread_t threads[THREADS];
+        first_text texts[THREADS];
+        for (int i = 0; i < THREADS; i++) {
+            texts[i] = (first_text){.encoder = encoder, .start = &start};
+            assert_int_equal(pthread_create(&threads[i], NULL, encode_first, &texts[i]), 0);
+        }
+        for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+        float later[HIDDEN];
+        sr_str text = sr_str_of("my money back");
+        assert_int_equal(sr_encoder_encode(encoder, &text, 1, later, NULL, NULL), SR_OK);
+        for (int i = 0; i < THREADS; i++) assert_memory_equal(texts[i].out, later, sizeof later);
+        pthread_barrier_destroy(&start);
+        sr_encoder_close(&encoder);
+    }
 }
 
 static void a_file_cut_anywhere_is_refused(void **state) {
@@ -281,10 +397,15 @@ static void a_header_with_flipped_bytes_never_crashes(void **state) {
         sri_buffer_free(&copy);
         sr_encoder *encoder;
         sr_error error;
-        if (open_with((sr_encoder_options){0}, &encoder, &error) == SR_OK)
-            sr_encoder_close(&encoder);
-        else
+        float out[HIDDEN];
+        sr_str text = sr_str_of("my money back");
+        if (open_with((sr_encoder_options){0}, &encoder, &error) != SR_OK) {
             assert_true(strlen(error.message) > 10);
+            continue;
+        }
+        if (sr_encoder_encode(encoder, &text, 1, out, NULL, &error) != SR_OK)
+            assert_true(strlen(error.message) > 10);
+        sr_encoder_close(&encoder);
     }
     sri_buffer_free(&bytes);
 }
@@ -560,7 +681,9 @@ int main(void) {
 #define MODEL_TEST(test) cmocka_unit_test_setup_teardown(test, make_directory, remove_directory)
     const struct CMUnitTest tests[] = {
         MODEL_TEST(good_model_encodes),
-        MODEL_TEST(encoding_allocates_nothing),
+        MODEL_TEST(encoding_allocates_nothing_after_the_first_text),
+        MODEL_TEST(bytes_give_the_vectors_of_the_floats_they_stand_for),
+        MODEL_TEST(first_texts_at_once_have_the_vector_of_later_ones),
         MODEL_TEST(names_may_carry_the_prefix_bert),
         MODEL_TEST(a_file_cut_anywhere_is_refused),
         MODEL_TEST(a_header_with_flipped_bytes_never_crashes),
