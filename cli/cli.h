@@ -75,6 +75,7 @@ int cli_load(cli_state *cli);
 int cli_pull(cli_state *cli);
 int cli_distill(cli_state *cli);
 int cli_fit(cli_state *cli);
+int cli_serve(cli_state *cli);
 
 /* ---- Messages and output (output.c) ------------------------------------------------------------ */
 
@@ -94,7 +95,6 @@ bool cli_put_plain(cli_state *cli, sr_str text);
 /* The same, filled with spaces to `width` characters. */
 bool cli_put_column(cli_state *cli, sr_str text, size_t width);
 size_t cli_width(sr_str text); /* characters */
-bool cli_put_receipt_json(cli_state *cli, const sr_receipt *receipt, const char *more);
 
 /* ---- Progress (progress.c) --------------------------------------------------------------------- */
 
@@ -113,13 +113,11 @@ void cli_progress_end(cli_progress *progress);
 
 /* ---- Fitting (cmd_fit.c) ----------------------------------------------------------------------- */
 
-const char *cli_fit_name(sr_fit_kind kind); /* "none", "neighbours" or "heads" */
 /* sr_fit() with progress, which the options take. */
 SR_MUST_CHECK sr_status cli_run_fit(const cli_state *cli, sr_router *router,
                                     sr_fit_options *options, sr_fit_report **report,
                                     sr_error *error);
 bool cli_put_fit(cli_state *cli, const sr_fit_report *report);
-bool cli_put_fit_json(cli_state *cli, const sr_fit_report *report); /* without a newline */
 
 /* ---- Session (session.c) ----------------------------------------------------------------------- */
 

@@ -3,6 +3,8 @@
  */
 #include "cli.h"
 
+#include "io/answer_json.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,52 +12,6 @@
 typedef unsigned long long number;
 
 /* ---- Reports ----------------------------------------------------------------------------------- */
-
-const char *cli_fit_name(sr_fit_kind kind) {
-    return kind == SR_FIT_HEADS ? "heads" : kind == SR_FIT_NEIGHBOURS ? "neighbours" : "none";
-}
-
-static bool put_member(sri_buffer *out, const char *name, double value) {
-    return sri_buffer_format(out, ",\"%s\":", name) && sri_append_number(out, value);
-}
-
-static bool put_warning_json(sri_buffer *out, const sr_fit_warning *warning) {
-    static const char *const kinds[] = {"auto", "cosine", "confidence"};
-    const sr_threshold *threshold = &warning->threshold;
-    bool set = threshold->kind != SR_THRESHOLD_AUTO;
-    return sri_buffer_append_str(out, "{\"route\":") && sri_append_json(out, warning->route) &&
-           sri_buffer_format(out, ",\"kind\":\"%s\"", kinds[threshold->kind]) &&
-           put_member(out, "threshold", set ? threshold->value : NAN) &&
-           sri_buffer_format(out, ",\"texts\":%llu,\"turned_down\":%llu}", (number)warning->texts,
-                             (number)warning->turned_down);
-}
-
-bool cli_put_fit_json(cli_state *cli, const sr_fit_report *report) {
-    sri_buffer *out = &cli->out;
-    bool done =
-        sri_buffer_format(out,
-                          "{\"kind\":\"%s\",\"revision\":%llu,\"routes\":%llu,\"utterances\":%llu,"
-                          "\"oos_examples\":%llu,\"labelled\":%llu,\"accuracy\":{\"neighbours\":",
-                          cli_fit_name(report->kind), (number)report->revision,
-                          (number)report->routes, (number)report->utterances,
-                          (number)report->oos_examples, (number)report->labelled) &&
-        sri_append_number(out, report->neighbours_accuracy) &&
-        put_member(out, "slow", report->slow_accuracy) &&
-        put_member(out, "fast", report->fast_accuracy) &&
-        put_member(out, "auto", report->auto_accuracy) && sri_buffer_append(out, "}", 1) &&
-        put_member(out, "fast_share", report->fast_share) &&
-        put_member(out, "oos_auroc", report->oos_auroc) && put_member(out, "ece", report->ece) &&
-        put_member(out, "auto_threshold", report->auto_threshold) &&
-        put_member(out, "oos_accepted", report->oos_accepted) &&
-        put_member(out, "precision", report->precision) &&
-        put_member(out, "route_threshold", report->route_threshold) &&
-        put_member(out, "seconds", report->seconds) &&
-        sri_buffer_append_str(out, ",\"warnings\":[");
-    for (size_t i = 0; done && i < report->warning_count; i++)
-        done = (i == 0 || sri_buffer_append(out, ",", 1)) &&
-               put_warning_json(out, &report->warnings[i]);
-    return done && sri_buffer_append_str(out, "]}");
-}
 
 /* A share in the middle of a line; nothing where it could not be measured. */
 static bool put_share(cli_state *cli, const char *before, double share, const char *after) {
@@ -204,8 +160,9 @@ static int fit_table(cli_state *cli, sr_fit_options *options, const labelled *gi
     }
     sr_router_close(&router);
     if (status != EXIT_DONE) return status;
-    bool done = cli->json ? cli_put_fit_json(cli, report) && sri_buffer_append(&cli->out, "\n", 1)
-                          : cli_put_fit(cli, report);
+    bool done =
+        cli->json ? sri_append_fit_json(&cli->out, report) && sri_buffer_append(&cli->out, "\n", 1)
+                  : cli_put_fit(cli, report);
     sr_fit_report_free(&report);
     return done ? EXIT_DONE : cli_fail_memory(cli);
 }

@@ -3,6 +3,8 @@
  */
 #include "cli.h"
 
+#include "io/answer_json.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,49 +12,10 @@
 
 typedef unsigned long long number;
 
-/* How it is searched, and why by neighbours alone. */
-static bool put_search_json(cli_state *cli, const sr_info *info) {
-    sri_buffer *out = &cli->out;
-    return sri_buffer_format(
-               out,
-               ",\"index_bytes\":%llu,\"index_exact_bytes\":%llu,\"rows_dead\":%llu,\"no_heads\":",
-               (number)info->index_bytes, (number)info->index_exact_bytes,
-               (number)info->rows_dead) &&
-           (info->no_heads[0] == '\0' ? sri_buffer_append_str(out, "null")
-                                      : sri_append_json(out, sr_str_of(info->no_heads)));
-}
-
 static bool put_json(cli_state *cli, const sr_info *info, bool verified) {
-    sri_buffer *out = &cli->out;
-    const struct {
-        const char *name, *value;
-    } strings[] = {{"database", info->database},
-                   {"version", info->version},
-                   {"cpu", info->cpu},
-                   {"model", info->model},
-                   {"fingerprint", info->fingerprint},
-                   {"stored_model", info->stored_model}};
-    bool done = sri_buffer_append(out, "{", 1);
-    for (size_t i = 0; done && i < SRI_COUNT(strings); i++)
-        done = sri_buffer_format(out, "%s\"%s\":", i == 0 ? "" : ",", strings[i].name) &&
-               (strings[i].value[0] == '\0' ? sri_buffer_append_str(out, "null")
-                                            : sri_append_json(out, sr_str_of(strings[i].value)));
-    return done &&
-           sri_buffer_format(
-               out,
-               ",\"revision\":%llu,\"routes\":%llu,\"utterances\":%llu,\"models\":%llu,"
-               "\"schema\":%d,\"dimension\":%d,\"threads\":%d,\"read_only\":%s,"
-               "\"oos_examples\":%llu,\"fit\":\"%s\",\"fit_revision\":%llu,\"fit_pending\":%llu,"
-               "\"auto_threshold\":",
-               (number)info->revision, (number)info->routes, (number)info->utterances,
-               (number)info->models, info->schema, info->dimension, info->threads,
-               info->read_only ? "true" : "false", (number)info->oos_examples,
-               cli_fit_name(info->fit), (number)info->fit_revision, (number)info->fit_pending) &&
-           sri_append_number(out, info->auto_threshold) &&
-           sri_buffer_format(
-               out, ",\"fast_path\":%s,\"fast_share\":", info->fast_path ? "true" : "false") &&
-           sri_append_number(out, info->fast_share) && put_search_json(cli, info) &&
-           sri_buffer_append_str(out, verified ? ",\"verified\":true}\n" : "}\n");
+    if (!sri_append_info_json(&cli->out, info)) return false;
+    cli->out.len--; /* its bracket: one more member comes before it */
+    return sri_buffer_append_str(&cli->out, verified ? ",\"verified\":true}\n" : "}\n");
 }
 
 static bool put_line(cli_state *cli, const char *name, const char *value) {

@@ -7,6 +7,8 @@
  */
 #include "cli.h"
 
+#include "io/answer_json.h"
+
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
@@ -17,44 +19,6 @@
 #define BATCH_BYTES ((size_t)1 << 20)
 
 /* ---- Answers ----------------------------------------------------------------------------------- */
-
-static bool put_candidate_json(sri_buffer *out, const sr_candidate *candidate) {
-    return sri_buffer_append_str(out, "{\"route\":") && sri_append_json(out, candidate->route) &&
-           sri_buffer_append_str(out, ",\"confidence\":") &&
-           sri_append_number(out, candidate->confidence) &&
-           sri_buffer_append_str(out, ",\"score\":") && sri_append_number(out, candidate->score) &&
-           sri_buffer_append_str(out, ",\"utterance\":") &&
-           sri_append_json(out, candidate->utterance) && sri_buffer_append(out, "}", 1);
-}
-
-static bool put_json(sri_buffer *out, const sr_decision *decision) {
-    bool done =
-        sri_buffer_append_str(out, "{\"text\":") && sri_append_json(out, decision->text) &&
-        sri_buffer_format(out,
-                          ",\"status\":\"%s\",\"route\":", sr_outcome_name(decision->status)) &&
-        (decision->status == SR_MATCHED ? sri_append_json(out, decision->route)
-                                        : sri_buffer_append_str(out, "null")) &&
-        sri_buffer_append_str(out, ",\"confidence\":") &&
-        sri_append_number(out, decision->confidence) && sri_buffer_append_str(out, ",\"score\":") &&
-        sri_append_number(out, decision->score) && sri_buffer_append_str(out, ",\"margin\":") &&
-        sri_append_number(out, decision->margin) &&
-        sri_buffer_format(out,
-                          ",\"reason\":\"%s\",\"path\":\"%s\",\"truncated\":%s,"
-                          "\"revision\":%llu,\"fitted\":%s,\"candidates\":[",
-                          sr_reason_name(decision->reason), sr_path_name(decision->path),
-                          decision->truncated ? "true" : "false",
-                          (unsigned long long)decision->revision,
-                          decision->fitted ? "true" : "false");
-    for (size_t i = 0; done && i < decision->candidate_count; i++)
-        done = (i == 0 || sri_buffer_append(out, ",", 1)) &&
-               put_candidate_json(out, &decision->candidates[i]);
-    if (done && decision->read_as.len > 0)
-        done = sri_buffer_append_str(out, "],\"read_as\":") &&
-               sri_append_json(out, decision->read_as) && sri_buffer_append_str(out, "}\n");
-    else
-        done = done && sri_buffer_append_str(out, "]}\n");
-    return done;
-}
 
 static bool put_figure(cli_state *cli, const char *name, double value) {
     return isnan(value) || sri_buffer_format(&cli->out, "  %s %.3f", name, value);
@@ -106,7 +70,8 @@ static int answer(const route_job *job, const sr_str *texts, size_t n) {
     for (size_t i = 0; done && i < n; i++) {
         const sr_decision *decision = sr_decisions_get(decisions, i);
         if (job->cli->json)
-            done = put_json(&job->cli->out, decision);
+            done = sri_append_decision_json(&job->cli->out, decision) &&
+                   sri_buffer_append(&job->cli->out, "\n", 1);
         else
             done = put_line(job->cli, decision) &&
                    (!job->with_candidates || put_candidates(job->cli, decision));

@@ -3,6 +3,8 @@
  */
 #include "cli.h"
 
+#include "io/answer_json.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +13,12 @@ static sr_str *strings_of(char **argv, int argc) {
     sr_str *texts = sri_alloc_array((size_t)argc, sizeof *texts);
     for (int i = 0; texts != NULL && i < argc; i++) texts[i] = sr_str_of(argv[i]);
     return texts;
+}
+
+static int put_receipt_json(cli_state *cli, const sr_receipt *receipt) {
+    bool done =
+        sri_append_receipt_json(&cli->out, receipt) && sri_buffer_append(&cli->out, "\n", 1);
+    return done ? EXIT_DONE : cli_fail_memory(cli);
 }
 
 static const char *plural(uint64_t n) { return n == 1 ? "" : "s"; }
@@ -39,7 +47,7 @@ static int parse_threshold(const cli_state *cli, const char *cosine, const char 
 
 static int report_added(cli_state *cli, const sr_receipt *receipt, const sr_route *route) {
     uint64_t added = route == NULL ? receipt->oos_added : receipt->utterances_added;
-    if (cli->json) return cli_put_receipt_json(cli, receipt, "") ? EXIT_DONE : cli_fail_memory(cli);
+    if (cli->json) return put_receipt_json(cli, receipt);
     bool done;
     if (route == NULL)
         done = sri_buffer_format(&cli->out, "%llu out-of-scope example%s added",
@@ -120,7 +128,7 @@ int cli_add(cli_state *cli) {
 
 static int report_removal(cli_state *cli, const sr_receipt *receipt, sr_str name) {
     bool whole = receipt->routes_removed > 0;
-    if (cli->json) return cli_put_receipt_json(cli, receipt, "") ? EXIT_DONE : cli_fail_memory(cli);
+    if (cli->json) return put_receipt_json(cli, receipt);
     if (name.len == 0)
         return sri_buffer_format(&cli->out, "%llu out-of-scope example%s removed (revision %llu)\n",
                                  (unsigned long long)receipt->oos_removed,

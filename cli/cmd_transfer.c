@@ -3,6 +3,8 @@
  */
 #include "cli.h"
 
+#include "io/answer_json.h"
+
 #include <string.h>
 
 /* ---- import ------------------------------------------------------------------------------------ */
@@ -18,14 +20,13 @@ typedef struct import_job {
 } import_job;
 
 static bool put_json(cli_state *cli, const import_job *job) {
-    char more[96];
-    snprintf(more, sizeof more, ",\"seconds\":%.3f,\"fit\":", job->seconds);
-    /* The receipt ends the line; what follows here belongs before its bracket. */
-    if (!cli_put_receipt_json(cli, &job->receipt, more)) return false;
-    cli->out.len -= strlen("}\n");
-    return (job->fit == NULL ? sri_buffer_append_str(&cli->out, "null")
-                             : cli_put_fit_json(cli, job->fit)) &&
-           sri_buffer_append_str(&cli->out, "}\n");
+    sri_buffer *out = &cli->out;
+    if (!sri_append_receipt_json(out, &job->receipt)) return false;
+    out->len--; /* its bracket: what follows belongs before it */
+    return sri_buffer_format(out, ",\"seconds\":%.3f,\"fit\":", job->seconds) &&
+           (job->fit == NULL ? sri_buffer_append_str(out, "null")
+                             : sri_append_fit_json(out, job->fit)) &&
+           sri_buffer_append_str(out, "}\n");
 }
 
 static bool put_receipt(cli_state *cli, const import_job *job) {

@@ -126,6 +126,23 @@ static const cli_command commands[] = {
      "  --few N         fewer utterances are few (default: 5)\n"
      "  --limit N       findings to show of each kind; 0: all (default: 10, with --json all)\n"
      "  --strict        exit status 1 when there are findings\n"},
+    {"serve", cli_serve, "[--listen HOST:PORT]",
+     "answer over HTTP: decisions, the table, metrics, a console",
+     "\nListens on 127.0.0.1:8080, for this machine alone, until SIGTERM. docs/server.md describes "
+     "the "
+     "API and all\n"
+     "settings; each is a flag, a line of the file and a variable of the environment, as\n"
+     "--max-texts, max_texts and SYNAPTOROUTE_MAX_TEXTS; a flag goes before the environment, that "
+     "before the file.\n\n"
+     "Options:\n"
+     "  --listen HOST:PORT\n"
+     "                  the address; beyond this machine it needs --keys or --insecure\n"
+     "  --config FILE   settings, as YAML\n"
+     "  --print-config  print all settings as such a file, and leave\n"
+     "  --keys FILE     API keys, as `synaptoroute key` makes them\n"
+     "  --tls-certificate FILE, --tls-key FILE\n"
+     "                  PEM files; answer over TLS\n"
+     "  --insecure      listen beyond this machine without keys\n"},
     {"bench", cli_bench, "", "measure how fast this machine encodes, at each CPU level it has",
      "\nFor every level: the peak of a core, the products of a model beside it, and for each "
      "encoder (the\nshipped ones, or that of --model) texts and tokens a second and the time of a "

@@ -93,23 +93,3 @@ bool cli_put_column(cli_state *cli, sr_str text, size_t width) {
         done = sri_buffer_append(&cli->out, " ", 1);
     return done;
 }
-
-bool cli_put_receipt_json(cli_state *cli, const sr_receipt *receipt, const char *more) {
-    const struct {
-        const char *name;
-        uint64_t value;
-    } members[] = {{"routes_added", receipt->routes_added},
-                   {"routes_changed", receipt->routes_changed},
-                   {"routes_removed", receipt->routes_removed},
-                   {"utterances_added", receipt->utterances_added},
-                   {"utterances_removed", receipt->utterances_removed},
-                   {"duplicates", receipt->duplicates},
-                   {"oos_added", receipt->oos_added},
-                   {"oos_removed", receipt->oos_removed}};
-    bool done =
-        sri_buffer_format(&cli->out, "{\"revision\":%llu", (unsigned long long)receipt->revision);
-    for (size_t i = 0; done && i < SRI_COUNT(members); i++)
-        done = sri_buffer_format(&cli->out, ",\"%s\":%llu", members[i].name,
-                                 (unsigned long long)members[i].value);
-    return done && sri_buffer_format(&cli->out, "%s}\n", more);
-}

@@ -2,7 +2,7 @@
 
 import pytest
 
-COMMANDS = ["route", "add", "remove", "list", "info", "import", "export", "eval", "pull"]
+COMMANDS = ["route", "add", "remove", "list", "info", "import", "export", "eval", "pull", "serve"]
 MEMBERS = ["text", "status", "route", "confidence", "score", "margin", "reason", "path", "truncated", "revision",
            "fitted", "candidates"]
 
@@ -32,7 +32,7 @@ def test_version(empty):
 @pytest.mark.parametrize("arguments, message", [
     ([], "give a command"),
     (["rout", "x"], "there is no command rout; did you mean route?"),
-    (["serve"], "there is no command serve"),
+    (["server"], "there is no command server; did you mean serve?"),
     (["route"], "give a TEXT"),
     (["route", "x", "--topp", "3"], "there is no option --topp; did you mean --top?"),
     (["--dbb", "x", "list"], "there is no option --dbb; did you mean --db?"),
@@ -201,7 +201,7 @@ def test_add_extends_a_route(empty):
     receipt = empty.run("add", "greet", "hello", "hi there", "--json").json()[0]
     assert receipt == {"revision": 2, "routes_added": 0, "routes_changed": 1, "routes_removed": 0,
                        "utterances_added": 1, "utterances_removed": 0, "duplicates": 1,
-                       "oos_added": 0, "oos_removed": 0}
+                       "oos_added": 0, "oos_removed": 0, "durability": "normal", "lost": 0}
     route = empty.run("list", "greet", "--json").json()[0]
     assert route == {"route": "greet", "description": "says hello", "threshold": 0.5,
                      "metadata": {"a": [1, {"b": None}]}, "utterances": ["hello", "good morning", "hi there"]}

@@ -1,0 +1,24 @@
+/*
+ * endpoints.c - the one table of what the server answers.
+ *
+ * Dispatch, metrics and /openapi.json are made from it. What is called most stands first, as the table is searched from
+ * its beginning.
+ */
+#include "api.h"
+
+static const srv_endpoint endpoints[] = {
+    {"POST", "/v1/route", srv_post_route, SRV_READ, SRV_NEEDS_ROUTER | SRV_JSON_BODY, "route",
+     "Decide which route each text belongs to, or that it belongs to none.", "RouteRequest",
+     "RouteAnswer", NULL},
+    {"GET", "/healthz", srv_get_health, SRV_OPEN, 0, "healthz", "Whether the process answers.",
+     NULL, "Status", NULL},
+    {"GET", "/readyz", srv_get_ready, SRV_OPEN, 0, "readyz",
+     "Whether models are loaded and requests are taken.", NULL, "Status", NULL},
+    {"GET", "/v1/info", srv_get_info, SRV_READ, SRV_NEEDS_ROUTER, "info",
+     "The table's size, models and versions, and the caller's role.", NULL, "Info", NULL},
+};
+
+const srv_endpoint *srv_endpoints(size_t *count) {
+    *count = SRI_COUNT(endpoints);
+    return endpoints;
+}
