@@ -20,7 +20,7 @@
 #include "kernels/kernels.h"
 #include "router/router_int.h"
 
-#define FAST_BLOCK      ((size_t)64)
+#define FAST_BLOCK ((size_t)64)
 #define LARGE_TABLE                                                                                \
     20000 /* utterances from which it pays to share one search out: some 50 us of work */
 
@@ -125,12 +125,12 @@ static bool best_of(const judge_run *run, const live_route *route, const float *
     uint32_t slots[SLOTS_AT_ONCE];
     float cosines[SLOTS_AT_ONCE], top = -INFINITY;
     shown->score = NAN;
-    for (size_t next = 0; next < route->count;) {
-        const utterance *owners[SLOTS_AT_ONCE];
+    for (size_t next = 0; next < route->limit;) {
+        const utterance *owners[SLOTS_AT_ONCE], *each;
         size_t some = 0;
-        for (; next < route->count && some < SLOTS_AT_ONCE; next++) {
-            owners[some] = route->utterances[next];
-            slots[some] = utterance_slot(owners[some]);
+        while (some < SLOTS_AT_ONCE && (each = sri_route_next(route, &next)) != NULL) {
+            owners[some] = each;
+            slots[some] = utterance_slot(each);
             some += slots[some] != SRI_INDEX_NONE;
         }
         if (!sri_index_scores(run->view->table->index, vector, slots, some, &desk->source,
@@ -338,8 +338,8 @@ static const float *fast_rows(const sr_router *router, const live_route *given) 
     rows = make(route->count, (size_t)sr_encoder_dimension(router->fast), 1, sizeof *rows);
     sr_str *texts = sri_alloc_array(route->count, sizeof *texts);
     sr_status code = rows == NULL || texts == NULL ? SR_ERR_NO_MEMORY : SR_OK;
-    for (size_t i = 0; i < route->count && code == SR_OK; i++)
-        texts[i] = utterance_text(route->utterances[i]);
+    for (size_t i = 0, at = 0; i < route->count && code == SR_OK; i++)
+        texts[i] = utterance_text(sri_route_next(route, &at));
     if (code == SR_OK)
         code = sr_encoder_encode(router->fast, texts, route->count, rows, NULL, NULL);
     sri_free(texts);
@@ -372,12 +372,13 @@ static void find_best(const sr_router *router, const float *vector, shown_candid
     const float *rows = fast_rows(router, shown->route);
     float cosines[ROWS_AT_ONCE], top = -INFINITY;
     sri_dots_fn *dots = sri_kernels_get()->dots;
-    for (size_t done = 0; rows != NULL && done < count; done += ROWS_AT_ONCE) {
+    for (size_t done = 0, at = 0; rows != NULL && done < count; done += ROWS_AT_ONCE) {
         size_t some = SRI_MIN(ROWS_AT_ONCE, count - done);
         dots(vector, 1, rows + done * dimension, some, dimension, cosines);
         for (size_t i = 0; i < some; i++) {
+            const utterance *each = sri_route_next(shown->route, &at);
             if (shown->best != NULL && !(cosines[i] > top)) continue;
-            shown->best = shown->route->utterances[done + i];
+            shown->best = each;
             top = cosines[i];
         }
     }

@@ -14,12 +14,12 @@ typedef struct route_draft {
     live_route *old;  /* NULL: there is none yet */
     live_route *made; /* the version to be; NULL when the route is removed, or nothing changes */
     bool removed;
-    bool replaced; /* `list` began empty, not with what the route had */
+    bool replaced; /* `list` is all that it will have, not what is added to what the old version has */
     bool fields_changed, list_changed;
     sr_threshold threshold;
     sr_str description, metadata;
-    sri_map seen;     /* texts in `list` beyond what the route had when it began */
-    utterance **list; /* the utterances after the mutation; new ones have no number */
+    sri_map seen;     /* texts in `list` */
+    utterance **list; /* new utterances have no number */
     size_t count, capacity;
     utterance **gone; /* of the old version: what is removed, and what is moved */
     size_t gone_count, gone_capacity;
@@ -61,6 +61,11 @@ SR_MUST_CHECK sr_status sri_plan_remove_utterances(mutation_plan *plan, sr_str n
 route_draft *sri_plan_draft(mutation_plan *plan, sr_str name);
 /* Another utterance, with an id, at the end of a draft's list. */
 SR_MUST_CHECK bool sri_plan_add(mutation_plan *plan, route_draft *draft, uint64_t id, sr_str text);
+/* An utterance of the old version is to go; it is marked until sri_plan_unmark(). */
+SR_MUST_CHECK bool sri_plan_drop(route_draft *draft, utterance *gone);
+void sri_plan_unmark(const mutation_plan *plan);
+/* Utterances that the route will have. */
+size_t sri_draft_count(const route_draft *draft);
 
 /* Gives ids, collects what is removed and moved, makes the versions to be. */
 SR_MUST_CHECK sr_status sri_plan_finish(mutation_plan *plan, sr_error *error);

@@ -1,8 +1,8 @@
 /*
  * mutation_plan.c - working out aside what a mutation does, and putting it in at once.
  *
- * A plan holds a draft for each route that is named: the fields it will have and the whole list of its
- * utterances, old ones by pointer and new ones already made. Everything that can fail happens while
+ * A plan holds a draft for each route that is named: the fields it will have and what becomes of its utterances: those that
+ * come and those that go; or, of a route that is replaced, the whole list, old ones by pointer. New ones are already made. Everything that can fail happens while
  * planning; applying puts new versions of the routes before the old ones and rows into places that were reserved. A
  * plan that is not applied is freed and leaves no trace.
  *
@@ -65,14 +65,11 @@ static bool gone_append(route_draft *draft, utterance *each) {
     return enough;
 }
 
-static bool begin_with_old(route_draft *draft) {
+static void begin_with_old(route_draft *draft) {
     const live_route *old = draft->old;
     draft->threshold = old->threshold;
     draft->description = old->description;
     draft->metadata = old->metadata;
-    for (size_t i = 0; i < old->count; i++)
-        if (!list_append(draft, old->utterances[i])) return false;
-    return true;
 }
 
 /* The draft of a route, begun from what it has unless it is to be replaced. */
@@ -82,7 +79,8 @@ static route_draft *draft_for(mutation_plan *plan, sr_str name, bool replace) {
     found = add_draft(plan, name);
     if (found == NULL) return NULL;
     found->replaced = replace || found->old == NULL;
-    return found->replaced || begin_with_old(found) ? found : NULL;
+    if (!found->replaced) begin_with_old(found);
+    return found;
 }
 
 route_draft *sri_plan_draft(mutation_plan *plan, sr_str name) {
@@ -171,41 +169,48 @@ static sr_status no_utterance(sr_str name, sr_str text, sr_error *error) {
                     name.data, shown(text), text.data);
 }
 
-static bool keep_unmarked(route_draft *draft) {
-    for (size_t i = 0; i < draft->old->count; i++)
-        if (!draft->old->utterances[i]->marked && !list_append(draft, draft->old->utterances[i]))
-            return false;
-    return true;
+bool sri_plan_drop(route_draft *draft, utterance *gone) {
+    gone->marked = gone_append(draft, gone);
+    return gone->marked;
+}
+
+static void mark_gone(const route_draft *draft, bool marked) {
+    for (size_t i = 0; i < draft->gone_count; i++) draft->gone[i]->marked = marked;
+}
+
+void sri_plan_unmark(const mutation_plan *plan) {
+    for (size_t i = 0; i < plan->draft_count; i++) mark_gone(plan->drafts[i], false);
+}
+
+size_t sri_draft_count(const route_draft *draft) {
+    size_t kept = draft->replaced ? 0 : draft->old->count - draft->gone_count;
+    return kept + draft->count;
 }
 
 sr_status sri_plan_remove_utterances(mutation_plan *plan, sr_str name, const sr_str *texts,
                                      size_t n, sr_error *error) {
     live_route *old = sri_table_find(plan->table, name);
     if (old == NULL) return no_route(name, error);
-    route_draft *draft = draft_for(plan, name, true);
+    route_draft *draft = draft_for(plan, name, false);
     if (draft == NULL) return sri_fail_memory(error);
-    draft->threshold = old->threshold;
-    draft->description = old->description;
-    draft->metadata = old->metadata;
     sr_status code = SR_OK;
     for (size_t i = 0; i < n && code == SR_OK; i++) {
         utterance *gone = sri_table_find_utterance(plan->table, old, texts[i]);
-        if (gone != NULL)
-            gone->marked = true;
-        else
+        if (gone == NULL)
             code = no_utterance(name, texts[i], error);
+        else if (!gone->marked && !sri_plan_drop(draft, gone))
+            code = sri_fail_memory(error);
     }
-    if (code == SR_OK && !keep_unmarked(draft)) code = sri_fail_memory(error);
-    for (size_t i = 0; i < old->count; i++) old->utterances[i]->marked = false;
+    sri_plan_unmark(plan);
     return code;
 }
 
 /* ---- Finishing ------------------------------------------------------------------------------------------------- */
 
 static bool remember_removals(route_draft *draft) {
-    const live_route *old = draft->old;
-    for (size_t i = 0; i < old->count; i++)
-        if (!old->utterances[i]->marked && !gone_append(draft, old->utterances[i])) return false;
+    utterance *each;
+    for (size_t at = 0; (each = sri_route_next(draft->old, &at)) != NULL;)
+        if (!each->marked && !gone_append(draft, each)) return false;
     return true;
 }
 
@@ -254,7 +259,44 @@ static bool same_fields(const route_draft *draft) {
            sri_str_equal(old->metadata, draft->metadata);
 }
 
-/* The list is given to it. */
+/* Another list, with what the new version keeps of the old one and with what is in the draft. */
+static utterance_list *succeed(const route_draft *draft) {
+    size_t count = sri_draft_count(draft);
+    bool grows = !draft->replaced && draft->count > 0;
+    utterance_list *made = sri_list_make(grows ? count + count / 2 : count);
+    utterance *each;
+    if (made == NULL) return NULL;
+    mark_gone(draft, true);
+    for (size_t at = 0; !draft->replaced && (each = sri_route_next(draft->old, &at)) != NULL;)
+        if (!each->marked) sri_list_append(made, each);
+    mark_gone(draft, false);
+    for (size_t i = 0; i < draft->count; i++) sri_list_append(made, draft->list[i]);
+    return made;
+}
+
+/* Gives the new version a list: the old one's, which changes when the plan is applied, or another. */
+static bool take_list(route_draft *draft) {
+    live_route *made = draft->made;
+    utterance_list *list = draft->replaced ? NULL : draft->old->list;
+    made->count = sri_draft_count(draft);
+    if (made->count == 0) return true;
+    if (sri_list_takes(list, draft->count, draft->gone_count)) {
+        made->limit = list->used + draft->count;
+        if (draft->gone_count > 0 && !sri_list_prepare_removals(list)) return false;
+    } else {
+        list = succeed(draft);
+        made->limit = made->count;
+    }
+    if (list != NULL) sri_route_use(made, list);
+    return list != NULL;
+}
+
+static uint64_t digest_of(utterance *const *list, size_t count) {
+    uint64_t digest = 0;
+    for (size_t i = 0; i < count; i++) digest += sri_digest_of(list[i]->id);
+    return digest;
+}
+
 static bool make_version(mutation_plan *plan, route_draft *draft) {
     const live_route *old = draft->old;
     draft->fields_changed = old != NULL && !same_fields(draft);
@@ -267,12 +309,10 @@ static bool make_version(mutation_plan *plan, route_draft *draft) {
     draft->made = sri_live_route_make(&fields);
     if (draft->made == NULL) return false;
     if (old != NULL) draft->made->number = old->number;
-    draft->made->utterances = draft->list;
-    draft->made->count = draft->count;
-    draft->list = NULL;
-    for (size_t i = 0; i < draft->count; i++)
-        draft->made->digest += sri_digest_of(draft->made->utterances[i]->id);
-    return true;
+    draft->made->digest = digest_of(draft->list, draft->count);
+    if (!draft->replaced)
+        draft->made->digest += old->digest - digest_of(draft->gone, draft->gone_count);
+    return take_list(draft);
 }
 
 /* Out-of-scope examples are no route to those who count. */
@@ -404,8 +444,18 @@ void sri_plan_lend(const mutation_plan *plan, group_record *record, size_t dimen
 
 /* ---- Applying ------------------------------------------------------------------------------------------------------- */
 
+/* What the new version and the old one have in common: a list that it goes on with. */
+static void change_list(const route_table *table, const route_draft *draft) {
+    const live_route *old = draft->old, *made = draft->made;
+    if (old == NULL || made == NULL || made->list == NULL || made->list != old->list) return;
+    for (size_t i = 0; i < draft->gone_count; i++)
+        sri_list_remove(old, draft->gone[i], table->next_version);
+    for (size_t i = 0; i < draft->count; i++) sri_list_append(made->list, draft->list[i]);
+}
+
 static void apply_draft(route_table *table, route_draft *draft) {
     live_route *old = draft->old;
+    change_list(table, draft);
     if (old != NULL && (draft->removed || draft->made != NULL)) {
         old->removed = draft->gone;
         old->removed_count = draft->gone_count;

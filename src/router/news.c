@@ -75,16 +75,9 @@ static sr_status utterance_gone(void *user, uint64_t id, uint64_t route, sr_erro
     if (self->misfit) return SR_OK;
     sr_status code = draft_of(self, route, &draft, error);
     if (code != SR_OK || self->misfit) return code;
-    size_t at = 0;
-    while (at < draft->count && draft->list[at]->id != id) at++;
-    if (at == draft->count) {
-        self->misfit = true;
-        return SR_OK;
-    }
-    memmove(draft->list + at, draft->list + at + 1, (draft->count - at - 1) * sizeof *draft->list);
-    draft->count--;
-    draft->replaced = true;
-    return SR_OK;
+    utterance *gone = draft->old == NULL ? NULL : sri_route_utterance(draft->old, id);
+    self->misfit = gone == NULL || gone->marked;
+    return self->misfit || sri_plan_drop(draft, gone) ? SR_OK : sri_fail_memory(error);
 }
 
 static sr_status route_gone(void *user, uint64_t id, sr_error *error) {
@@ -93,8 +86,8 @@ static sr_status route_gone(void *user, uint64_t id, sr_error *error) {
     if (self->misfit) return SR_OK;
     sr_status code = draft_of(self, id, &draft, error);
     if (code != SR_OK || self->misfit) return code;
-    self->misfit = draft->count > 0;
-    draft->removed = draft->replaced = true;
+    self->misfit = sri_draft_count(draft) > 0;
+    draft->removed = true;
     return SR_OK;
 }
 
@@ -139,7 +132,7 @@ static sr_status utterance_added(void *user, uint64_t id, uint64_t route, sr_str
     if (self->misfit) return SR_OK;
     sr_status code = draft_of(self, route, &draft, error);
     if (code != SR_OK || self->misfit) return code;
-    self->misfit = text.len > SR_MAX_UTTERANCE_BYTES ||
+    self->misfit = text.len > SR_MAX_UTTERANCE_BYTES || id < self->plan.table->state.next_id ||
                    (draft->count > 0 && draft->list[draft->count - 1]->id >= id);
     if (self->misfit || sri_plan_add(&self->plan, draft, id, text)) return SR_OK;
     return sri_fail_memory(error);
@@ -197,6 +190,7 @@ sr_status sri_news_apply(sr_router *router, bool *whole, sr_error *error) {
     sr_status code =
         router->store->kind->changes(router->store, state->revision, state->next_id,
                                      model.fingerprint, model.dimension, &hear, whole, error);
+    sri_plan_unmark(&self.plan);
     if (code == SR_OK && !*whole) *whole = self.misfit || (ready && !complete(&self));
     if (code == SR_OK && !*whole) code = apply(&self, error);
     sri_map_free(&self.added);

@@ -35,9 +35,9 @@ static int by_id(const void *a, const void *b) {
 }
 
 static void collect(const live_route *route, uint32_t place, entry *entries, size_t *count) {
-    for (size_t i = 0; i < route->count; i++)
-        if (utterance_slot(route->utterances[i]) != SRI_INDEX_NONE)
-            entries[(*count)++] = (entry){route->utterances[i], place};
+    const utterance *each;
+    for (size_t at = 0; (each = sri_route_next(route, &at)) != NULL;)
+        if (utterance_slot(each) != SRI_INDEX_NONE) entries[(*count)++] = (entry){each, place};
 }
 
 static bool copy_route(snapshot *taken, const live_route *route) {

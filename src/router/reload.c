@@ -62,10 +62,11 @@ static void collect_missing(const route_table *table, sr_str *texts, uint64_t *i
     for (size_t number = 0; number < table->routes; number++) {
         const route_place *place = sri_steady_at(&table->places, number);
         const live_route *route = atomic_load(&place->newest);
-        for (size_t i = 0; i < route->count; i++) {
-            if (utterance_slot(route->utterances[i]) != SRI_INDEX_NONE) continue;
-            texts[count] = utterance_text(route->utterances[i]);
-            ids[count++] = route->utterances[i]->id;
+        const utterance *each;
+        for (size_t at = 0; (each = sri_route_next(route, &at)) != NULL;) {
+            if (utterance_slot(each) != SRI_INDEX_NONE) continue;
+            texts[count] = utterance_text(each);
+            ids[count++] = each->id;
         }
     }
 }

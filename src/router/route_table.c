@@ -63,7 +63,7 @@ live_route *sri_live_route_make(const sri_store_route *fields) {
 
 void sri_live_route_free(live_route *route) {
     if (route == NULL) return;
-    sri_free(route->utterances);
+    sri_route_leave(route);
     sri_free(route->removed);
     sri_free(atomic_load(&route->fast_rows));
     sri_free(route);
@@ -88,7 +88,8 @@ static void free_lists(route_table *table) {
         route_place *place = place_at(table, i);
         live_route *route = atomic_load(&place->newest);
         if (route == NULL || atomic_load(&place->gone) != SRI_INDEX_FOREVER) continue;
-        for (size_t k = 0; k < route->count; k++) sri_free(route->utterances[k]);
+        utterance *each;
+        for (size_t at = 0; (each = sri_route_next(route, &at)) != NULL;) sri_free(each);
         sri_live_route_free(route);
     }
 }

@@ -6,7 +6,7 @@
  *
  *   rows of the index   by their `born` and `died`
  *   routes              a number leads to the newest version of its route, each of which leads to the one before
- *   utterances          belong to the versions of routes that list them
+ *   utterances          stand in a list that the versions of a route share (utterance_list.c)
  *
  * What is published never changes, so that readers need no lock: they pin the epoch (base/epoch.h), load the view,
  * and unpin when they are done. What a change has made unreachable is released when the last reader that might
@@ -34,6 +34,15 @@ typedef struct utterance {
     char text[];       /* len bytes and a terminator */
 } utterance;
 
+/* Utterances of one route, in the order of their adding, which is that of their ids. */
+typedef struct utterance_list {
+    /* For readers: the first version without what stands at a place, SRI_INDEX_FOREVER while it lives; NULL: all live. */
+    _Atomic(_Atomic(uint64_t) *) died;
+    /* The writer's: versions of the route that use it, places taken and those whose utterance is gone. */
+    uint32_t versions, used, dead, capacity;
+    utterance *entries[];
+} utterance_list;
+
 /* One version of a route. */
 typedef struct live_route {
     sri_retired retired;
@@ -45,8 +54,8 @@ typedef struct live_route {
     bool last;           /* the writer's: the route was removed, and its number is free with this */
     sr_threshold threshold;
     sr_str name, description, metadata; /* in the same piece of memory */
-    utterance **utterances;             /* in the order of their adding */
-    size_t count;
+    utterance_list *list;               /* shared; NULL: it has none */
+    size_t limit, count; /* places in the list that this version looks at, and utterances there */
     utterance **removed; /* the writer's: what the change after this version took away */
     size_t removed_count;
     _Atomic(float *)
@@ -122,6 +131,20 @@ const live_route **sri_view_routes(const table_view *view, size_t *count);
 /* The one of that id among such a list; NULL when there is none. */
 const live_route *sri_routes_find(const live_route *const *routes, size_t count, uint64_t id);
 
+/* The utterance of a version of a route at `*place` or, where none is there, at the next one that has one; `*place` becomes
+ * the place after it. NULL at the end. Begin with 0. */
+static inline utterance *sri_route_next(const live_route *route, size_t *place) {
+    if (route->list == NULL) return NULL;
+    _Atomic(uint64_t) *died = atomic_load_explicit(&route->list->died, memory_order_acquire);
+    for (; *place < route->limit; (*place)++) {
+        if (died != NULL &&
+            atomic_load_explicit(&died[*place], memory_order_relaxed) <= route->born)
+            continue;
+        return route->list->entries[(*place)++];
+    }
+    return NULL;
+}
+
 /* ---- Utterances and versions of routes (route_table.c) -------------------------------------------------- */
 
 static inline bool sri_is_oos(sr_str name) { return sri_str_equal(name, sr_str_of(SR_OOS_NAME)); }
@@ -147,6 +170,24 @@ utterance *sri_utterance_make(sr_str text);
 live_route *sri_live_route_make(const sri_store_route *fields);
 /* With its lists, not with the utterances in them; NULL is allowed. */
 void sri_live_route_free(live_route *route);
+
+/* ---- Lists of utterances (utterance_list.c). For the writer --------------------------------------------------- */
+
+/* Empty, used by no version; NULL when memory is short. */
+utterance_list *sri_list_make(size_t capacity);
+/* Takes the next place, which must be there. No version sees it that does not count it. */
+void sri_list_append(utterance_list *list, utterance *added);
+/* Whether the next version should go on with this list (NULL: there is none). */
+bool sri_list_takes(const utterance_list *list, size_t adds, size_t removals);
+/* Makes room, so that sri_list_remove() cannot fail. */
+SR_MUST_CHECK bool sri_list_prepare_removals(utterance_list *list);
+/* From `version` on the route is without one of its utterances, whose list stays in use. */
+void sri_list_remove(const live_route *route, const utterance *gone, uint64_t version);
+/* The utterance of that id; NULL when this version has none. */
+utterance *sri_route_utterance(const live_route *route, uint64_t id);
+/* A version begins to use a list, and ceases to, when the last one frees it. */
+void sri_route_use(live_route *route, utterance_list *list);
+void sri_route_leave(live_route *route);
 
 /* ---- The table. All for the writer ------------------------------------------------------------------------ */
 

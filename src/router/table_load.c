@@ -122,22 +122,24 @@ static sr_status load_code(void *user, uint64_t id, const uint8_t *code, sr_erro
 
 /* Counts become lists. */
 static bool make_lists(loader *load) {
-    bool enough = true;
     for (size_t i = 0; i < load->table->routes; i++) {
         live_route *route = route_at(load->table, i);
         if (route->count == 0) continue;
-        route->utterances = sri_alloc_array(route->count, sizeof(utterance *));
-        enough = enough && route->utterances != NULL;
-        route->count = 0;
+        utterance_list *list = sri_list_make(route->count);
+        if (list == NULL) return false;
+        sri_route_use(route, list);
     }
-    for (size_t i = 0; i < load->loaded_count && enough; i++)
-        load->owners[i]->utterances[load->owners[i]->count++] = load->loaded[i];
-    return enough;
+    for (size_t i = 0; i < load->loaded_count; i++) {
+        live_route *owner = load->owners[i];
+        sri_list_append(owner->list, load->loaded[i]);
+        owner->limit++;
+    }
+    return true;
 }
 
 /* What no list has yet. */
 static void free_loaded(loader *load) {
-    for (size_t i = 0; i < load->table->routes; i++) route_at(load->table, i)->count = 0;
+    for (size_t i = 0; i < load->table->routes; i++) route_at(load->table, i)->limit = 0;
     for (size_t i = 0; i < load->loaded_count; i++) sri_free(load->loaded[i]);
 }
 

@@ -141,10 +141,13 @@ static bool fill(sample *self, const table_view *view, const live_route *const *
         const live_route *route = routes[i];
         if (route == view->oos) continue;
         sr_str name = {0};
-        for (size_t place; taken < self->shown.count; taken++) {
+        for (size_t place, at = 0, seen = 0; taken < self->shown.count; taken++) {
             place = (size_t)((__uint128_t)taken * self->shown.total / self->shown.count);
             if (place >= before + route->count) break;
-            const utterance *each = route->utterances[place - before];
+            const utterance *each;
+            do {
+                each = sri_route_next(route, &at);
+            } while (seen++ < place - before);
             if (name.data == NULL) name = sri_arena_copy(&self->arena, route->name);
             names[taken] = name;
             texts[taken] = sri_arena_copy(&self->arena, utterance_text(each));

@@ -39,10 +39,10 @@ static bool copy_route(const table_view *live, const live_route *route, size_t c
     uint32_t slots[SRI_INDEX_FETCH];
     if (count == 0) return true;
     if (route == NULL || route->count != count) return false;
-    for (size_t done = 0; done < count; done += SRI_INDEX_FETCH) {
+    for (size_t done = 0, at = 0; done < count; done += SRI_INDEX_FETCH) {
         size_t some = SRI_MIN((size_t)SRI_INDEX_FETCH, count - done);
         for (size_t i = 0; i < some; i++) {
-            slots[i] = utterance_slot(route->utterances[done + i]);
+            slots[i] = utterance_slot(sri_route_next(route, &at));
             if (slots[i] == SRI_INDEX_NONE) return false;
         }
         if (!sri_index_vectors(live->table->index, slots, some, &desk->source,

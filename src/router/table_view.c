@@ -22,8 +22,8 @@ static bool copy(sr_table *table, sr_str *to, sr_str from) {
 static bool copy_utterances(sr_table *table, const live_route *route, const sr_str **copies) {
     sr_str *texts = sri_arena_alloc(&table->arena, route->count * sizeof *texts);
     if (texts == NULL) return false;
-    for (size_t i = 0; i < route->count; i++)
-        if (!copy(table, &texts[i], utterance_text(route->utterances[i]))) return false;
+    for (size_t i = 0, at = 0; i < route->count; i++)
+        if (!copy(table, &texts[i], utterance_text(sri_route_next(route, &at)))) return false;
     *copies = texts;
     return true;
 }

@@ -9,7 +9,7 @@ index    the index alone: one query and a thousand at once, on one and two threa
          round, and the round with the least p50 counts; graphs, which take minutes to build, run once.
 router   a database as a program uses it: loaded with vectors given and synced, opened again in a new process,
          and asked, through the public header
-changes  a route of five added and removed, by durability; a reader beside a writer of 5,000 changes a second
+changes  a route of five added and removed, by durability; one utterance of a route, by its size; a reader beside a writer of 5,000 changes a second
 churn    a million routes added and removed: memory and files (minutes; --pairs)
 --old    the old Python package too, up to 250,000 (minutes)
 stress   four readers at full speed beside a writer of 5,000 changes a second: whether a reader ever sees half a change, what
@@ -166,13 +166,17 @@ def measure_changes(kind, rows, options, database, directory):
     common.table(("durability", "add, median us", "p99", "remove, median us", "p99", "changes/s", "stored/s"),
                  [(name, r["add_median_us"], r["add_p99_us"], r["remove_median_us"], r["remove_p99_us"],
                    r["changes_per_second"], r["stored_per_second"]) for name, r in result.items()])
+    extend = run_json(SPEED, "extend", copy_of(database, directory), queries, 384, options.changes)
+    common.table(("one utterance of", "add, median us", "p99", "remove, median us", "p99"),
+                 [(f"{int(size):,}", r["add_median_us"], r["add_p99_us"], r["remove_median_us"], r["remove_p99_us"])
+                  for size, r in extend.items()])
     beside = run_json(SPEED, "beside", copy_of(database, directory), queries, 384, max(3, int(options.seconds)),
                       options.rate)
     common.table(("a reader", "p50 ms", "p99 ms", "longest ms"),
                  [(name.replace("_", " "), r["p50_ms"], r["p99_ms"], r["longest_ms"])
                   for name, r in beside.items() if isinstance(r, dict)])
     print(f"p99 beside {beside['changes_per_second']:,.0f} changes a second / alone: {beside['p99_ratio']:.2f}")
-    return dict(result, beside=beside)
+    return dict(result, extend=extend, beside=beside)
 
 
 def measure_churn(kind, rows, options, database, directory):

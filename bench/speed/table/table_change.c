@@ -74,6 +74,58 @@ static void time_pairs(sr_router *router, const table_rows *rows, const char *du
            2 * (double)pairs / (table_now() - begin));
 }
 
+/* One utterance more and one less, of a route that has `size` of them. */
+static void time_extension(sr_router *router, const table_rows *rows, size_t size, size_t pairs) {
+    double *add = table_alloc(pairs, sizeof *add), *removal = table_alloc(pairs, sizeof *removal);
+    char text[64];
+    sr_str utterance, name = sr_str_of("extended");
+    sr_error error;
+    sr_route route = {
+        .size = sizeof route, .name = name, .utterances = &utterance, .utterance_count = 1};
+    sr_put_options options = {
+        .size = sizeof options, .mode = SR_PUT_EXTEND, .durability = SR_DURABILITY_DEFERRED};
+    for (size_t i = 0; i < size + pairs; i++) {
+        snprintf(text, sizeof text, "one more way to ask, %zu", i);
+        utterance = sr_str_of(text);
+        route.vectors = table_row(rows, i);
+        double start = table_now();
+        table_must(sr_routes_put(router, &route, 1, &options, NULL, &error), &error);
+        double middle = table_now();
+        if (i < size) continue;
+        snprintf(text, sizeof text, "one more way to ask, %zu", i - size);
+        utterance = sr_str_of(text);
+        table_must(sr_utterances_remove(router, name, &utterance, 1, NULL, &error), &error);
+        add[i - size] = middle - start;
+        removal[i - size] = table_now() - middle;
+    }
+    printf("\"%zu\": {\"add_median_us\": %.2f, \"add_p99_us\": %.2f, \"remove_median_us\": %.2f, "
+           "\"remove_p99_us\": %.2f}",
+           size, table_percentile(add, pairs, 0.5) * 1e6, table_percentile(add, pairs, 0.99) * 1e6,
+           table_percentile(removal, pairs, 0.5) * 1e6,
+           table_percentile(removal, pairs, 0.99) * 1e6);
+    table_remove(router, "extended", SR_DURABILITY_DEFERRED);
+    table_must(sr_router_flush(router, &error), &error);
+}
+
+int table_extend(int count, char **arguments) {
+    static const size_t sizes[] = {5, 100, 10000};
+    if (count != 4) return 2;
+    table_rows rows = table_map_rows(arguments[1], (int)table_number(arguments[2]));
+    size_t pairs = table_number(arguments[3]);
+    sr_encoder *encoder = table_encoder(&rows);
+    sr_router *router = table_open(arguments[0], encoder, 1, SR_DURABILITY_DEFERRED);
+    decide_one(router, 0);
+    printf("{");
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        if (i > 0) printf(", ");
+        time_extension(router, &rows, sizes[i], pairs);
+    }
+    printf("}\n");
+    sr_router_close(&router);
+    sr_encoder_close(&encoder);
+    return 0;
+}
+
 int table_mutate(int count, char **arguments) {
     if (count != 4) return 2;
     table_rows rows = table_map_rows(arguments[1], (int)table_number(arguments[2]));

@@ -6,6 +6,7 @@
  *     search DATABASE QUERIES DIMENSION THREADS SECONDS ANSWERS
  *                                                     start, one query, a thousand, memory
  *     mutate DATABASE VECTORS DIMENSION PAIRS         a route added and removed, by durability
+ *     extend DATABASE VECTORS DIMENSION PAIRS         an utterance added to a route and one removed, by its size
  *     beside DATABASE QUERIES DIMENSION SECONDS RATE  a reader without and with a writer
  *     churn DATABASE VECTORS DIMENSION PAIRS          memory and files under endless change
  *     stress DATABASE QUERIES DIMENSION SECONDS RATE READERS
@@ -164,8 +165,9 @@ int main(int count, char **arguments) {
     static const struct {
         const char *name;
         int (*run)(int, char **);
-    } parts[] = {{"load", load},           {"search", search},     {"mutate", table_mutate},
-                 {"beside", table_beside}, {"churn", table_churn}, {"stress", table_stress}};
+    } parts[] = {{"load", load},           {"search", search},       {"mutate", table_mutate},
+                 {"extend", table_extend}, {"beside", table_beside}, {"churn", table_churn},
+                 {"stress", table_stress}};
     int status = 2;
     for (size_t i = 0; count > 1 && i < sizeof parts / sizeof *parts; i++) {
         if (strcmp(arguments[1], parts[i].name) == 0)
