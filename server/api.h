@@ -15,6 +15,7 @@ void srv_get_health(srv_request *request);
 void srv_get_ready(srv_request *request);
 void srv_get_info(srv_request *request);
 void srv_post_route(srv_request *request);
+void srv_get_console(srv_request *request);
 
 /* ---- Bodies and answers (api.c) -------------------------------------------------------------------- */
 

@@ -16,6 +16,10 @@ static const srv_endpoint endpoints[] = {
      "Whether models are loaded and requests are taken.", NULL, "Status", NULL},
     {"GET", "/v1/info", srv_get_info, SRV_READ, SRV_NEEDS_ROUTER, "info",
      "The table's size, models and versions, and the caller's role.", NULL, "Info", NULL},
+    {"GET", "/", srv_get_console, SRV_OPEN, 0, "console", "The console, a page for people.", NULL,
+     "text/html", NULL},
+    {"GET", "/assets/{name}", srv_get_console, SRV_OPEN, 0, "console_file",
+     "Script, style and icon of the console.", NULL, "application/octet-stream", NULL},
 };
 
 const srv_endpoint *srv_endpoints(size_t *count) {
