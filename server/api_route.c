@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "io/answer_json.h"
+#include "observe.h"
 
 #define TEXTS_HERE                                                                                 \
     256 /* a list up to this long may use the thread of the connection: some milliseconds */
@@ -59,8 +60,10 @@ static void on_done(void *user, const sr_completion *completion) {
         srv_problem(request, 504, "timeout", "the texts were not decided in time");
     else if (completion->status != SR_OK)
         srv_fail(request, completion->error);
-    else
+    else {
+        srv_observe_decisions(request, decisions);
         srv_reply_json(request, 200, append_answer(job, &body, decisions), &body);
+    }
     sr_decisions_free(&decisions);
 }
 

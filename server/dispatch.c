@@ -17,6 +17,7 @@
 #include <strings.h>
 
 #include "io/io.h"
+#include "observe.h"
 
 /* ---- What handlers read and write ----------------------------------------------------------------- */
 
@@ -239,7 +240,8 @@ static bool check_caller(srv_request *request, const srv_settings *settings) {
                     "localhost");
         return false;
     }
-    if (request->endpoint->role == SRV_OPEN) return true;
+    bool open = (request->endpoint->flags & SRV_METRICS) != 0 && settings->config.metrics_open;
+    if (request->endpoint->role == SRV_OPEN || open) return true;
     return take_key(request, settings) && check_role(request);
 }
 
@@ -340,5 +342,6 @@ bool srv_admit(srv_exchange *exchange) {
 }
 
 void srv_dispatch(srv_exchange *exchange) {
+    srv_observe_begin(&exchange->request);
     exchange->request.endpoint->handle(&exchange->request);
 }

@@ -5,6 +5,7 @@
  * its beginning.
  */
 #include "api.h"
+#include "observe.h"
 
 static const srv_endpoint endpoints[] = {
     {"POST", "/v1/route", srv_post_route, SRV_READ, SRV_NEEDS_ROUTER | SRV_JSON_BODY, "route",
@@ -20,6 +21,10 @@ static const srv_endpoint endpoints[] = {
      "text/html", NULL},
     {"GET", "/assets/{name}", srv_get_console, SRV_OPEN, 0, "console_file",
      "Script, style and icon of the console.", NULL, "application/octet-stream", NULL},
+    {"GET", "/v1/stats", srv_get_stats, SRV_READ, 0, "stats",
+     "Totals since the start, for live charts.", NULL, "Stats", NULL},
+    {"GET", "/metrics", srv_get_metrics, SRV_ADMIN, SRV_METRICS, "metrics",
+     "Metrics in the text format of Prometheus.", NULL, "text/plain", NULL},
 };
 
 const srv_endpoint *srv_endpoints(size_t *count) {

@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "observe.h"
 #include "tls.h"
 
 #define DROPPED_BYTES  ((size_t)1 << 20) /* of a refused request, read and forgotten */
@@ -289,6 +290,7 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **c
     srv_watch_done(http->watch, exchange);
     srv_watch_settle(http->watch, exchange);
     atomic_fetch_sub(&http->body_bytes, exchange->reserved);
+    srv_observe_end(&exchange->request);
     if (exchange->stream != NULL) srv_stream_release(exchange);
     srv_exchange_free(exchange);
     socket->line_ns = 0;
@@ -454,6 +456,10 @@ void srv_http_quiesce(srv_http *http) {
     MHD_quiesce_daemon(http->daemon);
     close(http->listener);
     http->listener = -1;
+}
+
+size_t srv_http_connections(const srv_http *http) {
+    return atomic_load(&((srv_http *)(uintptr_t)http)->connections);
 }
 
 size_t srv_http_active(const srv_http *http) {

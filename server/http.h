@@ -26,7 +26,8 @@ typedef enum srv_role { SRV_OPEN, SRV_READ, SRV_WRITE, SRV_ADMIN } srv_role;
 enum {
     SRV_NEEDS_ROUTER = 1, /* 503 until the models are loaded */
     SRV_LARGE_BODY = 2,   /* the body may be as large as an import */
-    SRV_JSON_BODY = 4     /* 415 unless the body is application/json */
+    SRV_JSON_BODY = 4,    /* 415 unless the body is application/json */
+    SRV_METRICS = 8       /* needs no key where metrics_open says so */
 };
 
 /* An endpoint of the API: the one table of them (endpoints.c) serves dispatch, metrics and OpenAPI. */

@@ -13,7 +13,8 @@
 #include "io/api_keys.h"
 #include "server_config.h"
 
-typedef struct srv_http srv_http; /* http_int.h */
+typedef struct srv_http srv_http;       /* http_int.h */
+typedef struct srv_observe srv_observe; /* observe.h */
 
 /* What a reload replaces at once. Those before are kept to the end, since a request may be reading them; they
  * are small, and reloads are rare. */
@@ -26,6 +27,7 @@ typedef struct srv_settings {
 struct srv_server {
     _Atomic(srv_settings *) settings;
     srv_http *http;
+    srv_observe *observe;
     _Atomic(sr_router *) router;
     atomic_bool draining; /* ready no more: it finishes what it has */
     uint64_t started_ns;
@@ -49,6 +51,7 @@ unsigned srv_http_port(const srv_http *http);
 void srv_http_quiesce(srv_http *http);
 /* Requests that are being read, worked on or answered. */
 size_t srv_http_active(const srv_http *http);
+size_t srv_http_connections(const srv_http *http);
 /* Tells every request that waits that its time is over. True when none waits any more. */
 bool srv_http_hurry(srv_http *http);
 /* No request may wait for a handler any more. */

@@ -84,6 +84,8 @@ static const setting settings[] = {
     {"log_level", TEXT, AT(log_level), "info", 0, 0, "error, warn, info or debug"},
     {"log_format", TEXT, AT(log_format), "text", 0, 0, "text or json"},
     {"log_texts", FLAG, AT(log_texts), "false", 0, 0, "write the texts of requests to the log"},
+    {"metrics_routes", WHOLE, AT(metrics_routes), "200", 0, 10000,
+     "with counters of their own; the others share one"},
 };
 
 /* What a reload may change. */

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "observe.h"
 #include "server.h"
 #include "tls.h"
 
@@ -208,6 +209,7 @@ static void stop(srv_server *server) {
     sr_router *router = atomic_load(&server->router);
     srv_http_close(&server->http);
     sr_router_close(&router);
+    srv_observe_close(&server->observe);
 }
 
 static int serve(srv_server *server, const sigset_t *ours, int argc, char **argv) {
@@ -216,7 +218,8 @@ static int serve(srv_server *server, const sigset_t *ours, int argc, char **argv
     sr_router *router = NULL;
     raise_file_limit(config);
     server->started_ns = sri_nanoseconds();
-    sr_status code = srv_http_open(server, &server->http, &error);
+    sr_status code = srv_observe_open(server, &server->observe, &error);
+    if (code == SR_OK) code = srv_http_open(server, &server->http, &error);
     if (code == SR_OK) {
         announce(server);
         code = open_router(config, &router, &error);
@@ -227,6 +230,7 @@ static int serve(srv_server *server, const sigset_t *ours, int argc, char **argv
         return EXIT_FAILED;
     }
     atomic_store_explicit(&server->router, router, memory_order_release);
+    srv_observe_ready(server);
     sri_log(SR_LOG_INFO, "ready");
     wait_for_end(server, ours, argc, argv);
     drain(server, ours);
