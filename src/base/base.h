@@ -88,6 +88,8 @@ typedef struct sri_buffer {
 /* False, nothing appended, when memory is short or `max` would be passed. */
 SR_MUST_CHECK bool sri_buffer_append(sri_buffer *buffer, const void *bytes, size_t len);
 SR_MUST_CHECK bool sri_buffer_append_str(sri_buffer *buffer, const char *terminated);
+/* Makes room for `extra` bytes, so that appending them cannot fail; false as above. */
+SR_MUST_CHECK bool sri_buffer_reserve(sri_buffer *buffer, size_t extra);
 SR_MUST_CHECK bool sri_buffer_format(sri_buffer *buffer, const char *format, ...) SRI_PRINTF(2, 3);
 void sri_buffer_free(sri_buffer *buffer); /* leaves it empty and usable */
 

@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-static bool reserve(sri_buffer *buffer, size_t extra) {
+bool sri_buffer_reserve(sri_buffer *buffer, size_t extra) {
     size_t needed;
     if (!sri_size_add(buffer->len, extra, &needed)) return false;
     if (buffer->max != 0 && needed > buffer->max) return false;
@@ -15,7 +15,7 @@ static bool reserve(sri_buffer *buffer, size_t extra) {
 }
 
 bool sri_buffer_append(sri_buffer *buffer, const void *bytes, size_t len) {
-    if (!reserve(buffer, len)) return false;
+    if (!sri_buffer_reserve(buffer, len)) return false;
     if (len > 0) memcpy(buffer->data + buffer->len, bytes, len);
     buffer->len += len;
     return true;
@@ -35,7 +35,7 @@ bool sri_buffer_format(sri_buffer *buffer, const char *format, ...) {
     bool done = false;
     if (len >= 0 && (size_t)len < sizeof small) {
         done = sri_buffer_append(buffer, small, (size_t)len);
-    } else if (len >= 0 && reserve(buffer, (size_t)len + 1)) {
+    } else if (len >= 0 && sri_buffer_reserve(buffer, (size_t)len + 1)) {
         vsnprintf(buffer->data + buffer->len, (size_t)len + 1, format, again);
         buffer->len += (size_t)len;
         done = true;

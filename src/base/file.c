@@ -44,18 +44,24 @@ void sri_mapping_release(const sri_mapping *mapping, size_t offset, size_t size)
         madvise((void *)((uintptr_t)mapping->data + first), end - first, MADV_DONTNEED);
 }
 
-static sr_status read_all(int descriptor, const char *path, size_t max, sri_buffer *buffer,
-                          sr_error *error) {
-    char chunk[65536];
+#define READ_BYTES ((size_t)65536) /* at a time, where a file does not say its size */
+
+/* Reads to the end. Where there are `expected` bytes, they and some that the caller appends take one
+ * allocation. */
+static sr_status read_all(int descriptor, const char *path, size_t max, size_t expected,
+                          sri_buffer *buffer, sr_error *error) {
+    size_t room = SRI_MAX(SRI_MIN(expected, max) + 64, READ_BYTES);
     for (;;) {
-        ssize_t got = read(descriptor, chunk, sizeof chunk);
+        if (room > 0 && !sri_buffer_reserve(buffer, room)) return sri_fail_memory(error);
+        ssize_t got = read(descriptor, buffer->data + buffer->len, buffer->capacity - buffer->len);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return sri_fail_errno(error, errno, path, "cannot read %s", path);
         if (got == 0) return SR_OK;
         if ((size_t)got > max - SRI_MIN(buffer->len, max))
             return sri_fail(error, SR_ERR_LIMIT, path,
                             "%s is larger than the %zu bytes that are read", path, max);
-        if (!sri_buffer_append(buffer, chunk, (size_t)got)) return sri_fail_memory(error);
+        buffer->len += (size_t)got;
+        room = buffer->len == buffer->capacity ? READ_BYTES : 0;
     }
 }
 
@@ -64,10 +70,11 @@ sr_status sri_read_file(const char *path, size_t max, sri_buffer *buffer, sr_err
     if (descriptor < 0) return sri_fail_errno(error, errno, path, "cannot open %s", path);
     struct stat status;
     sr_status code = SR_OK;
-    if (fstat(descriptor, &status) == 0 && S_ISDIR(status.st_mode))
+    bool known = fstat(descriptor, &status) == 0;
+    if (known && S_ISDIR(status.st_mode))
         code = sri_fail(error, SR_ERR_FORMAT, path, "%s is a directory, not a file", path);
     else
-        code = read_all(descriptor, path, max, buffer, error);
+        code = read_all(descriptor, path, max, known ? (size_t)status.st_size : 0, buffer, error);
     close(descriptor);
     return code;
 }

@@ -151,6 +151,47 @@ static void files_that_cannot_be_mapped_are_explained(void **state) {
     sri_buffer_free(&buffer);
 }
 
+static void write_pattern(int descriptor, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        uint8_t byte = (uint8_t)(i * 7 + i / 256);
+        assert_int_equal(write(descriptor, &byte, 1), 1);
+    }
+    close(descriptor);
+}
+
+static void assert_reads(const char *path, size_t size) {
+    sri_buffer buffer = {0};
+    assert_int_equal(sri_read_file(path, size, &buffer, NULL), SR_OK);
+    assert_int_equal(buffer.len, size);
+    for (size_t i = 0; i < size; i++)
+        assert_int_equal((uint8_t)buffer.data[i], (uint8_t)(i * 7 + i / 256));
+    sri_buffer_free(&buffer);
+    if (size == 0) return;
+    assert_int_equal(sri_read_file(path, size - 1, &buffer, NULL), SR_ERR_LIMIT);
+    sri_buffer_free(&buffer);
+}
+
+static void files_are_read_whole_whatever_they_say_of_their_size(void **state) {
+    (void)state;
+    static const size_t sizes[] = {0, 1, 65535, 65536, 65537, 65600, 150000};
+    for (size_t i = 0; i < SRI_COUNT(sizes); i++) {
+        char path[] = "/tmp/sr-base-XXXXXX";
+        write_pattern(mkstemp(path), sizes[i]);
+        assert_reads(path, sizes[i]);
+        unlink(path);
+    }
+    int ends[2]; /* a pipe says nothing */
+    assert_int_equal(pipe(ends), 0);
+    write_pattern(ends[1], 5000);
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", ends[0]);
+    sri_buffer buffer = {0};
+    assert_int_equal(sri_read_file(path, 5000, &buffer, NULL), SR_OK);
+    assert_int_equal(buffer.len, 5000);
+    close(ends[0]);
+    sri_buffer_free(&buffer);
+}
+
 typedef struct {
     atomic_int *counts, inside, most;
     atomic_int in_slot[4];
@@ -316,6 +357,7 @@ int main(void) {
         cmocka_unit_test(buffer_formats_what_is_long),
         cmocka_unit_test(arena_keeps_what_it_gave),
         cmocka_unit_test(files_that_cannot_be_mapped_are_explained),
+        cmocka_unit_test(files_are_read_whole_whatever_they_say_of_their_size),
         cmocka_unit_test(pool_runs_every_task_once_for_many_callers),
         cmocka_unit_test(team_runs_every_chunk_of_every_phase_once),
         cmocka_unit_test(histogram_quantiles_are_within_a_part_in_128),
