@@ -167,7 +167,8 @@ typedef struct {
     scan scan;
     sr_str prefix; /* of continuing pieces */
     sri_pieces *pieces;
-    uint8_t *ids_seen; /* a bit for each possible id */
+    uint8_t *ids_seen; /* a bit for each id below 8 * ids_bytes: as many as ids have needed */
+    size_t ids_bytes;
     uint32_t largest;
     sri_buffer decoded; /* a string with escapes, and slack */
 } vocabulary;
@@ -265,6 +266,17 @@ static sr_status take_text(vocabulary *v, sr_str *text) {
     return escapes ? decode(v, *text, text) : SR_OK;
 }
 
+/* Makes sure that there is a bit for the id; false when memory is short. */
+static bool cover_id(vocabulary *v, uint32_t id) {
+    if (id / 8 < v->ids_bytes) return true;
+    size_t before = v->ids_bytes;
+    void *seen = v->ids_seen;
+    if (!sri_grow(&seen, &v->ids_bytes, SRI_MAX(id / 8 + 1, (size_t)4096), 1)) return false;
+    v->ids_seen = seen;
+    memset(v->ids_seen + before, 0, v->ids_bytes - before);
+    return true;
+}
+
 static sr_status take_id(vocabulary *v, uint32_t *id) {
     scan *s = &v->scan;
     skip_white(s);
@@ -276,6 +288,7 @@ static sr_status take_id(vocabulary *v, uint32_t *id) {
     if (whole && *first == '0' && s->at - first > 1) whole = false; /* not JSON */
     if (!whole || value > SRI_TOKEN_ID_MAX)
         return damaged(s, "an id of the vocabulary is no whole number from 0 to 4194303");
+    if (!cover_id(v, value)) return sri_fail_memory(s->error);
     uint8_t *seen = &v->ids_seen[value / 8], bit = (uint8_t)(1u << value % 8);
     if ((*seen & bit) != 0) return damaged(s, "two strings of the vocabulary have the same id");
     *seen |= bit;
@@ -332,10 +345,8 @@ sr_status sri_tokenizer_read_vocabulary(const char *path, const sri_tokenizer_pa
     const char *start = parts->vocabulary, *end = parts->vocabulary_end;
     vocabulary v = {
         .scan = {path, start, start, end, error}, .prefix = continuing_prefix, .pieces = pieces};
-    v.ids_seen = sri_alloc_zero((size_t)SRI_TOKEN_ID_MAX / 8 + 1, 1);
     sr_status status = SR_OK;
-    if (v.ids_seen == NULL || !sri_pieces_reserve(pieces, count_entries(start, end)))
-        status = sri_fail_memory(error);
+    if (!sri_pieces_reserve(pieces, count_entries(start, end))) status = sri_fail_memory(error);
     if (status == SR_OK) status = read_entries(&v);
     *largest = v.largest;
     sri_buffer_free(&v.decoded);
