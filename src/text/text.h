@@ -47,7 +47,7 @@ size_t sri_char_fold(uint32_t c, sri_folded out[SRI_FOLD_MAX]);
 
 /* ---- Tokenizer (tokenizer.c, tokenizer_file.c) --------------------------------------------------------------------- */
 
-/* Immutable after open: safe to share between threads. */
+/* Immutable after open: safe to share between threads. Files of the same bytes give the same one. */
 typedef struct sri_tokenizer sri_tokenizer;
 
 /* Reads a Hugging Face tokenizer.json with a BertNormalizer, BertPreTokenizer and WordPiece model,

@@ -120,6 +120,12 @@ typedef struct sri_added_token {
     bool single_word;
 } sri_added_token;
 
+/* Of the bytes of a file: two hashes with seeds of this process. */
+typedef struct sri_file_digest {
+    size_t len;
+    uint64_t hash[2];
+} sri_file_digest;
+
 /* What a byte of the text is to the fast path; below SRI_BYTE_OTHER it is part of a word as that
  * byte. */
 enum {
@@ -130,6 +136,10 @@ enum {
 };
 
 struct sri_tokenizer {
+    /* Under the mutex of tokenizer_file.c, which has a list of those that are open. */
+    struct sri_tokenizer *next;
+    size_t users;
+    sri_file_digest file;
     uint8_t bytes[256];
     int32_t punctuation[128]; /* ids of ASCII punctuation */
     bool clean_text, ideographs, strip_accents, lowercase;

@@ -4,9 +4,14 @@
  * Only what BERT-like models have is understood. A setting that would change ids and is not
  * understood is refused by name rather than passed over: ids that are nearly right are worse than
  * none. `truncation` and `padding` are not read: sri_tokenize() is told its capacity.
+ *
+ * A static model has the tokenizer of the transformer that it was made from, in a file of its own.
+ * So those that are open are kept in a list, and a file with the bytes of one of them gets that:
+ * the vocabulary is read once, and stands in memory once.
  */
 #include "text/text_int.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -295,30 +300,90 @@ static sr_status read_text(opening *o, sr_str text) {
     return status;
 }
 
-sr_status sri_tokenizer_open(const char *path, sri_tokenizer **tokenizer, sr_error *error) {
-    *tokenizer = NULL;
+/* ---- Those that are open ------------------------------------------------------------------------------- */
+
+static pthread_mutex_t open_mutex = PTHREAD_MUTEX_INITIALIZER;
+static sri_tokenizer *open_list;
+static uint64_t digest_seeds[2]; /* 0: not made yet */
+
+/* Bytes that are not the same have the same digest once in 2^64 files, at the very least. */
+static sri_file_digest digest_of(sr_str text) {
+    sri_file_digest digest = {.len = text.len};
+    for (int i = 0; i < 2; i++) {
+        if (digest_seeds[i] == 0) digest_seeds[i] = sri_random_seed() | 1;
+        digest.hash[i] = sri_hash(text.data, text.len, digest_seeds[i]);
+    }
+    return digest;
+}
+
+static bool same_file(const sri_file_digest *a, const sri_file_digest *b) {
+    return a->len == b->len && a->hash[0] == b->hash[0] && a->hash[1] == b->hash[1];
+}
+
+static void free_tokenizer(sri_tokenizer *t) {
+    sri_pieces_free(&t->pieces);
+    sri_arena_free(&t->strings);
+    sri_free(t->added);
+    sri_free(t);
+}
+
+static sr_status make_tokenizer(const char *path, sr_str text, sri_tokenizer **tokenizer,
+                                sr_error *error) {
     opening o = {path, sri_alloc_zero(1, sizeof(sri_tokenizer)), error};
     if (o.tokenizer == NULL) return sri_fail_memory(error);
+    sr_status status = read_text(&o, text);
+    if (status == SR_OK)
+        *tokenizer = o.tokenizer;
+    else
+        free_tokenizer(o.tokenizer);
+    return status;
+}
+
+/* One that is open with the same bytes, or a new one; under the mutex. */
+static sr_status share(const char *path, sr_str text, sri_tokenizer **tokenizer, sr_error *error) {
+    sri_file_digest digest = digest_of(text);
+    for (sri_tokenizer *t = open_list; t != NULL; t = t->next) {
+        if (!same_file(&t->file, &digest)) continue;
+        t->users++;
+        *tokenizer = t;
+        return SR_OK;
+    }
+    sr_status status = make_tokenizer(path, text, tokenizer, error);
+    if (status != SR_OK) return status;
+    (*tokenizer)->file = digest;
+    (*tokenizer)->users = 1;
+    (*tokenizer)->next = open_list;
+    open_list = *tokenizer;
+    return SR_OK;
+}
+
+sr_status sri_tokenizer_open(const char *path, sri_tokenizer **tokenizer, sr_error *error) {
+    *tokenizer = NULL;
     sri_buffer file = {0};
     sr_status status = sri_read_file(path, SRI_TOKENIZER_FILE_MAX, &file, error);
     size_t len = file.len;
     if (status == SR_OK && !sri_buffer_append(&file, "\0\0\0\0\0\0\0", SRI_PIECE_SLACK))
         status = sri_fail_memory(error);
-    if (status == SR_OK) status = read_text(&o, (sr_str){file.data, len});
+    if (status == SR_OK) {
+        pthread_mutex_lock(&open_mutex);
+        status = share(path, (sr_str){file.data, len}, tokenizer, error);
+        pthread_mutex_unlock(&open_mutex);
+    }
     sri_buffer_free(&file);
-    if (status == SR_OK)
-        *tokenizer = o.tokenizer;
-    else
-        sri_tokenizer_close(&o.tokenizer);
     return status;
 }
 
 void sri_tokenizer_close(sri_tokenizer **tokenizer) {
     sri_tokenizer *t = *tokenizer;
     if (t == NULL) return;
-    sri_pieces_free(&t->pieces);
-    sri_arena_free(&t->strings);
-    sri_free(t->added);
-    sri_free(t);
+    pthread_mutex_lock(&open_mutex);
+    bool last = --t->users == 0;
+    for (sri_tokenizer **at = &open_list; last; at = &(*at)->next) {
+        if (*at != t) continue;
+        *at = t->next;
+        break;
+    }
+    pthread_mutex_unlock(&open_mutex);
+    if (last) free_tokenizer(t);
     *tokenizer = NULL;
 }

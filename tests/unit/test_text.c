@@ -249,6 +249,27 @@ static void words_become_the_longest_pieces(void **state) {
     sri_tokenizer_close(&tokenizer);
 }
 
+static void files_of_the_same_bytes_share_a_tokenizer(void **state) {
+    (void)state;
+    sri_tokenizer *first = open_whole(), *second = open_whole(), *other;
+    parts changed = whole;
+    changed.vocabulary =
+        "{\"[UNK]\":0,\"[CLS]\":1,\"[SEP]\":2,\"hello\":4,\"world\":3,\"[x]\":9,\"[xyz]\":13}";
+    sr_error error;
+    if (open_parts(changed, &other, &error) != SR_OK) fail_msg("%s", error.message);
+    assert_ptr_equal(first, second);
+    assert_ptr_not_equal(first, other);
+    sri_tokenizer_close(&first);
+    ASSERT_TOKENS(second, "hello world", 1, 3, 4, 2);
+    ASSERT_TOKENS(other, "hello world", 1, 4, 3, 2);
+    sri_tokenizer_close(&second);
+    ASSERT_TOKENS(other, "hello world", 1, 4, 3, 2);
+    sri_tokenizer_close(&other);
+    first = open_whole();
+    ASSERT_TOKENS(first, "hello world", 1, 3, 4, 2);
+    sri_tokenizer_close(&first);
+}
+
 static void the_prefix_and_the_text_are_one_string(void **state) {
     (void)state;
     sri_tokenizer *tokenizer = open_whole();
@@ -570,6 +591,7 @@ int main(void) {
         cmocka_unit_test(appending_stops_at_the_maximum_and_changes_nothing),
         cmocka_unit_test(blank_is_what_python_calls_space),
         cmocka_unit_test(words_become_the_longest_pieces),
+        cmocka_unit_test(files_of_the_same_bytes_share_a_tokenizer),
         cmocka_unit_test(the_prefix_and_the_text_are_one_string),
         cmocka_unit_test(what_does_not_fit_is_left_out_and_told),
         cmocka_unit_test(no_byte_is_read_past_the_end_or_the_room),
