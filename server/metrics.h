@@ -56,7 +56,8 @@ typedef struct srv_gauges {
     sr_router *router; /* NULL until it is ready; counters of its queue are told too */
     bool ready;
     uint64_t connections, active_requests;
-    double started; /* Unix time */
+    double started;       /* Unix time */
+    uint64_t log_dropped; /* lines */
     uint64_t traces_exported, traces_dropped, exports_failed;
 } srv_gauges;
 

@@ -370,7 +370,10 @@ static bool tell_exports(const walk *w) {
                                        "Traces that were not: the collector was slow or away."},
                             failed = {"synaptoroute_export_failures_total", SRV_COUNTER,
                                       "{request}", "Requests to the collector that failed."};
-    return tell_one(w, &exported, (double)w->gauges->traces_exported) &&
+    static const srv_family lines = {"synaptoroute_log_dropped_total", SRV_COUNTER, "{line}",
+                                     "Lines of the log that were left out: nobody read it."};
+    return tell_one(w, &lines, (double)w->gauges->log_dropped) &&
+           tell_one(w, &exported, (double)w->gauges->traces_exported) &&
            tell_one(w, &dropped, (double)w->gauges->traces_dropped) &&
            tell_one(w, &failed, (double)w->gauges->exports_failed);
 }

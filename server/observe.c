@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "log.h"
 #include "metrics.h"
 
 struct srv_observe {
@@ -72,6 +73,30 @@ void srv_observe_vectors(srv_request *request, const sr_vectors *vectors) {
     srv_count_vectors(request->server->observe->metrics, vectors);
 }
 
+/* 503 is left out of the errors: a server that sheds has better to do than to write about it, and counts it. */
+static bool is_logged(const srv_config *config, int status) {
+    if (strcmp(config->log_requests, "errors") == 0) return status >= 500 && status != 503;
+    return strcmp(config->log_requests, "all") == 0;
+}
+
+/* Never the query, nor a header: keys may be there. */
+static void log_request(const srv_request *request, int status, uint64_t duration_ns) {
+    const srv_config *config = &srv_settings_of(request->server)->config;
+    if (!is_logged(config, status)) return;
+    srv_line line;
+    srv_line_begin(&line, status >= 500 ? SR_LOG_WARN : SR_LOG_INFO, "request");
+    srv_line_text(&line, "method", sr_str_of(request->method));
+    srv_line_text(&line, "path", request->path);
+    srv_line_number(&line, "status", status);
+    srv_line_number(&line, "ms", (double)duration_ns * 1e-6);
+    srv_line_number(&line, "received", (double)request->body.len);
+    srv_line_number(&line, "sent", (double)request->sent_bytes);
+    if (request->key_name != NULL) srv_line_text(&line, "key", sr_str_of(request->key_name));
+    srv_line_number(&line, "id", (double)request->id);
+    if (config->log_texts) srv_line_text(&line, "body", request->body);
+    srv_line_end(&line);
+}
+
 void srv_observe_end(srv_request *request) {
     srv_request_counts counts = {.endpoint = endpoint_number(request),
                                  .status = request->status == 0 ? 499 : request->status,
@@ -79,6 +104,7 @@ void srv_observe_end(srv_request *request) {
                                  .received_bytes = request->body.len,
                                  .sent_bytes = request->sent_bytes};
     srv_count_request(request->server->observe->metrics, &counts);
+    log_request(request, counts.status, counts.duration_ns);
 }
 
 /* ---- Endpoints -------------------------------------------------------------------------------------- */
@@ -89,6 +115,7 @@ static srv_gauges gauges_of(srv_server *server) {
                         .ready = router != NULL && !atomic_load(&server->draining),
                         .connections = srv_http_connections(server->http),
                         .active_requests = srv_http_active(server->http),
+                        .log_dropped = srv_log_dropped(),
                         .started = server->observe->started};
 }
 

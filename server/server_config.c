@@ -84,6 +84,8 @@ static const setting settings[] = {
     {"log_level", TEXT, AT(log_level), "info", 0, 0, "error, warn, info or debug"},
     {"log_format", TEXT, AT(log_format), "text", 0, 0, "text or json"},
     {"log_texts", FLAG, AT(log_texts), "false", 0, 0, "write the texts of requests to the log"},
+    {"log_requests", TEXT, AT(log_requests), "errors", 0, 0,
+     "lines for requests: none, errors (status 500 and above, but 503) or all"},
     {"metrics_routes", WHOLE, AT(metrics_routes), "200", 0, 10000,
      "with counters of their own; the others share one"},
 };
@@ -93,7 +95,7 @@ static const char *const reloadable[] = {
     "cors_origins", "max_body_bytes",  "max_import_bytes", "max_bodies_bytes",
     "max_texts",    "max_connections", "header_seconds",   "body_seconds",
     "idle_seconds", "request_seconds", "drain_seconds",    "drain_delay_seconds",
-    "log_level",    "log_texts",
+    "log_level",    "log_requests",    "log_texts",
 };
 
 static char **text_at(const srv_config *config, const setting *s) {
@@ -378,11 +380,13 @@ static sr_status check(srv_config *config, sr_error *error) {
     static const char *const profiles[] = {"auto", "latency", "throughput", NULL};
     static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
     static const char *const formats[] = {"text", "json", NULL};
+    static const char *const requests[] = {"none", "errors", "all", NULL};
     sr_status code = split_listen(config, error);
     if (code == SR_OK) code = one_of("durability", config->durability, durabilities, error);
     if (code == SR_OK) code = one_of("profile", config->profile, profiles, error);
     if (code == SR_OK) code = one_of("log_level", config->log_level, levels, error);
     if (code == SR_OK) code = one_of("log_format", config->log_format, formats, error);
+    if (code == SR_OK) code = one_of("log_requests", config->log_requests, requests, error);
     if (code != SR_OK) return code;
     if ((config->tls_certificate == NULL) != (config->tls_key == NULL))
         return sri_fail(error, SR_ERR_INVALID, "tls_certificate",

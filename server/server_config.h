@@ -27,6 +27,7 @@ typedef struct srv_config {
     double drain_seconds, drain_delay_seconds;
     char *log_level, *log_format;
     bool log_texts;
+    char *log_requests;
     long metrics_routes;
     /* Not settings: what follows from them. */
     bool tls; /* a certificate is given */

@@ -14,13 +14,34 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "log.h"
 #include "observe.h"
 #include "server.h"
 #include "tls.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-static void say(const char *text) { fprintf(stderr, "synaptoroute: serve: %s\n", text); }
+/* What ends the server. */
+static void say(const char *text) {
+    if (!srv_log_is_json()) {
+        fprintf(stderr, "synaptoroute: serve: %s\n", text);
+        return;
+    }
+    srv_line line;
+    srv_line_begin(&line, SR_LOG_ERROR, text);
+    srv_line_end(&line);
+}
+
+static sr_log_level level_named(const char *name) {
+    return strcmp(name, "error") == 0   ? SR_LOG_ERROR
+           : strcmp(name, "warn") == 0  ? SR_LOG_WARN
+           : strcmp(name, "debug") == 0 ? SR_LOG_DEBUG
+                                        : SR_LOG_INFO;
+}
+
+static sr_log_level level_of(const srv_config *config) {
+    return config->quiet ? SR_LOG_ERROR : level_named(config->log_level);
+}
 
 /* ---- Settings --------------------------------------------------------------------------------------- */
 
@@ -71,6 +92,7 @@ static void reload(srv_server *server, int argc, char **argv) {
     }
     fresh->before = running;
     atomic_store_explicit(&server->settings, fresh, memory_order_release);
+    srv_log_set_level(level_of(&fresh->config));
     sri_log(SR_LOG_INFO, "reloaded");
 }
 
@@ -200,9 +222,17 @@ static void announce(const srv_server *server) {
     bool v6 = strchr(config->host, ':') != NULL;
     const char *host =
         config->host[0] == '\0' || strcmp(config->host, "*") == 0 ? "0.0.0.0" : config->host;
-    fprintf(stderr, "synaptoroute: serve: listening on %s://%s%s%s:%u\n",
-            config->tls ? "https" : "http", v6 ? "[" : "", host, v6 ? "]" : "",
-            srv_http_port(server->http));
+    char address[320];
+    snprintf(address, sizeof address, "%s://%s%s%s:%u", config->tls ? "https" : "http",
+             v6 ? "[" : "", host, v6 ? "]" : "", srv_http_port(server->http));
+    if (!srv_log_is_json()) {
+        fprintf(stderr, "synaptoroute: serve: listening on %s\n", address);
+        return;
+    }
+    srv_line line;
+    srv_line_begin(&line, SR_LOG_INFO, "listening");
+    srv_line_text(&line, "address", sr_str_of(address));
+    srv_line_end(&line);
 }
 
 static void stop(srv_server *server) {
@@ -262,40 +292,26 @@ static bool append_help(const void *unused, sri_buffer *out) {
     return srv_config_append_help(out);
 }
 
-static void log_line(void *user, sr_log_level level, const char *line) {
-    static const char *const names[] = {"error: ", "warning: ", "", "debug: "};
-    const sr_log_level *most = user;
-    if (level <= *most) fprintf(stderr, "synaptoroute: serve: %s%s\n", names[level], line);
-}
-
-static sr_log_level level_named(const char *name) {
-    return strcmp(name, "error") == 0   ? SR_LOG_ERROR
-           : strcmp(name, "warn") == 0  ? SR_LOG_WARN
-           : strcmp(name, "debug") == 0 ? SR_LOG_DEBUG
-                                        : SR_LOG_INFO;
-}
-
 int main(int argc, char **argv) {
     srv_server server = {0};
     srv_settings *settings = NULL;
     sigset_t ours;
     sr_error error;
     bool usage;
-    static sr_log_level level = SR_LOG_WARN;
     argc--;
     argv++;
     if (argc == 1 && strcmp(argv[0], "--options") == 0) return print(append_help, NULL);
     block_signals(&ours);
-    sr_log_set(log_line, SR_LOG_DEBUG, &level);
     if (load_settings(argc, argv, NULL, &settings, &usage, &error) != SR_OK) {
         say(error.message);
         if (usage) fputs("Try: synaptoroute serve --help\n", stderr);
         return usage ? EXIT_USAGE : EXIT_FAILED;
     }
     atomic_store(&server.settings, settings);
-    level = settings->config.quiet ? SR_LOG_ERROR : level_named(settings->config.log_level);
+    srv_log_open(level_of(&settings->config), strcmp(settings->config.log_format, "json") == 0);
     int status = settings->config.print_config ? print(append_config, &settings->config)
                                                : serve(&server, &ours, argc, argv);
+    srv_log_close();
     free_settings(&server);
     srv_tls_unload();
     return status;
