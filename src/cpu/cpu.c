@@ -69,7 +69,7 @@ static unsigned find_levels(void) {
     if (!ALL(b, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL) || !ALL(saved, MASKS_ZMM))
         return found;
     found |= BIT(SRI_CPU_AVX512);
-    if (!ALL(c, bit_AVX512VNNI | bit_AVX512VPOPCNTDQ)) return found;
+    if (!ALL(c, bit_AVX512VNNI | bit_AVX512VPOPCNTDQ | bit_AVX512VBMI)) return found;
     found |= BIT(SRI_CPU_VNNI);
     if (ALL(d, AMX_TILE | AMX_INT8) && ALL(saved, TILES) && may_use_tiles())
         found |= BIT(SRI_CPU_AMX);

@@ -13,7 +13,7 @@ typedef enum sri_cpu_level {
     SRI_CPU_AVX2,    /* AVX2 and FMA */
     SRI_CPU_AVXVNNI, /* AVX-VNNI, on registers of 256 bits, beside SRI_CPU_AVX2 */
     SRI_CPU_AVX512,  /* AVX-512 F, BW, DQ and VL beside SRI_CPU_AVX2 */
-    SRI_CPU_VNNI,    /* AVX-512 VNNI and VPOPCNTDQ beside SRI_CPU_AVX512 */
+    SRI_CPU_VNNI,    /* AVX-512 VNNI, VBMI and VPOPCNTDQ beside SRI_CPU_AVX512 */
     SRI_CPU_AMX,     /* AMX tiles of bytes, which the system lets us use, beside SRI_CPU_VNNI */
     SRI_CPU_NEON,    /* arm64's baseline */
     SRI_CPU_DOTPROD, /* sdot beside SRI_CPU_NEON */

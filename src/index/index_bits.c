@@ -26,12 +26,15 @@
 
 #define LEAST_DIMENSION 128  /* below, the error is too large and codes are short */
 #define MOST_DIMENSION  4160 /* so that sums of groups stay below 65536 */
-#define HALF            (SRI_BIT_ROWS / 2)
+#define BLOCKS          (SRI_CHUNK_ROWS / SRI_SIGN_ROWS)
 #define LANES           16
 
-static size_t sign_bytes(size_t dimension) {
-    return SRI_CHUNK_ROWS / SRI_BIT_ROWS * sri_bits_groups(dimension) * HALF;
+static size_t block_bytes(size_t dimension) {
+    const sri_signs *signs = &sri_kernels_get()->signs;
+    return sri_sign_bytes(signs, sri_sign_groups(signs, dimension));
 }
+
+static size_t sign_bytes(size_t dimension) { return BLOCKS * block_bytes(dimension); }
 
 size_t sri_bits_bytes(size_t dimension) {
     if (dimension < LEAST_DIMENSION || dimension > MOST_DIMENSION) return 0;
@@ -92,15 +95,18 @@ static residual_sums look_at(const int8_t *code, float scale, const float *centr
     return (residual_sums){sum_lanes(squares), sum_lanes(sizes), sum_lanes(with), sum_lanes(signs)};
 }
 
-static void keep_signs(const float *residual, size_t dimension, size_t row, uint8_t *signs) {
-    uint8_t *byte = signs + row / SRI_BIT_ROWS * sri_bits_groups(dimension) * HALF + row % HALF;
-    unsigned shift = row % SRI_BIT_ROWS < HALF ? 0 : 4;
-    for (size_t i = 0; i < dimension; i += 4, byte += HALF) {
-        unsigned four = 0;
-        for (size_t j = 0; j < 4 && i + j < dimension; j++)
-            four |= (unsigned)(residual[i + j] >= 0) << j;
-        *byte = (uint8_t)(*byte | four << shift);
+static void keep_signs(const float *residual, size_t dimension, size_t row, uint8_t *packed) {
+    const sri_signs *signs = &sri_kernels_get()->signs;
+    size_t groups = sri_sign_groups(signs, dimension), group = signs->group;
+    uint8_t patterns[MOST_DIMENSION];
+    for (size_t g = 0; g < groups; g++) {
+        unsigned pattern = 0;
+        for (size_t i = g * group; i < SRI_MIN((g + 1) * group, dimension); i++)
+            pattern |= (unsigned)(residual[i] >= 0) << (i - g * group);
+        patterns[g] = (uint8_t)pattern;
     }
+    signs->pack(patterns, groups, row % SRI_SIGN_ROWS,
+                packed + row / SRI_SIGN_ROWS * block_bytes(dimension));
 }
 
 /* |e| / sqrt(D - 1): e is what of the signs, whose length is sqrt(D), is orthogonal to r. */

@@ -31,7 +31,7 @@ typedef struct sri_exact {
 
 /* 1-bit codes of a chunk (index_bits.c). */
 typedef struct sri_bits {
-    uint8_t *signs;         /* as sri_sum_bits_fn wants them; NULL: the chunk will have none */
+    uint8_t *signs;         /* as the kernels' `signs` packs them; NULL: the chunk will have none */
     float *weights, *bases; /* [SRI_CHUNK_ROWS] */
     float *centre;          /* [dimension] */
     float centre_square;    /* of its length */
@@ -133,9 +133,6 @@ static inline uint64_t sri_order_of(const sri_index *index, uint32_t route) {
 void sri_index_rotate(const float *vector, size_t dimension, float *rotated);
 /* values[0 .. dimension - 1]: the rotated vector in steps of the scale that is returned. */
 float sri_index_quantize(const float *vector, size_t dimension, int8_t *values);
-
-/* Groups of four values, as sri_sum_bits_fn looks them up. */
-static inline size_t sri_bits_groups(size_t dimension) { return (dimension + 3) / 4; }
 
 /* The bytes of a chunk's 1-bit codes, 0 where there are none; lets `bits` point to them, behind
  * the codes; and fills them, when the chunk is full. */

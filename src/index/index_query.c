@@ -20,9 +20,16 @@
 #define RANDOM_FROM 128
 #define DEVIATIONS  6.0f
 
+/* From 64 on, as the rest of the query's memory. */
+static size_t tables_at(size_t dimension) { return sri_round_up(2 * dimension, 64); }
+
+static size_t table_groups(size_t dimension) {
+    return sri_sign_groups(&sri_kernels_get()->signs, dimension);
+}
+
 size_t sri_prepared_bytes(size_t dimension) {
-    size_t groups = sri_bits_groups(dimension);
-    return sri_round_up(dimension * sizeof(float) + 2 * dimension + groups * SRI_BIT_TABLE, 64);
+    size_t tables = table_groups(dimension) << sri_kernels_get()->signs.group;
+    return tables_at(dimension) + sri_round_up(tables, 64);
 }
 
 static void into_steps(sri_prepared *p, size_t n) {
@@ -45,48 +52,62 @@ static void into_steps(sri_prepared *p, size_t n) {
     }
 }
 
-void sri_prepare(const float *vector, size_t dimension, void *memory, sri_prepared *prepared) {
-    float *rotated = memory;
-    int8_t *halves = (int8_t *)(rotated + dimension);
+void sri_prepare(const float *vector, size_t dimension, float *rotated, void *memory,
+                 sri_prepared *prepared) {
+    int8_t *halves = memory;
     *prepared = (sri_prepared){.vector = vector,
                                .rotated = rotated,
                                .halves = halves,
-                               .tables = (uint8_t *)halves + 2 * dimension};
+                               .tables = (uint8_t *)memory + tables_at(dimension)};
     sri_index_rotate(vector, dimension, rotated);
     into_steps(prepared, dimension);
 }
 
-/* The part of four values that are not negative where their sign is set: bit j of `pattern`
- * stands for value j. */
-static void fill_table(const float four[4], float inverse, uint8_t *table) {
-    float lowest = 0;
-    for (int j = 0; j < 4; j++) lowest += fminf(four[j], 0.0f);
-    for (unsigned pattern = 0; pattern < SRI_BIT_TABLE; pattern++) {
-        float sum = -lowest;
-        for (unsigned j = 0; j < 4; j++) sum += (pattern >> j & 1) ? four[j] : 0.0f;
-        table[pattern] = (uint8_t)fminf(fmaxf(rintf(sum * inverse), 0.0f), SRI_BIT_MOST);
+/* entries[pattern] = lowest + the values whose sign is set in the pattern. */
+static void fill_entries(const float *values, size_t group, float lowest,
+                         float entries[1 << SRI_SIGN_GROUP]) {
+    entries[0] = lowest;
+    for (size_t j = 0; j < group; j++)
+        for (size_t pattern = 0; pattern < (size_t)1 << j; pattern++)
+            entries[pattern + ((size_t)1 << j)] = entries[pattern] + values[j];
+}
+
+/* The part of a group's values that are not negative where their sign is set, in steps. Half a step
+ * more and the fraction cut off rounds to the nearest, in a loop that compilers turn into SIMD. */
+static void fill_table(const float *values, size_t group, float inverse, float most,
+                       uint8_t *table) {
+    float entries[1 << SRI_SIGN_GROUP], lowest = 0;
+    for (size_t j = 0; j < group; j++) lowest += fminf(values[j], 0.0f);
+    fill_entries(values, group, -lowest, entries);
+    for (size_t pattern = 0; pattern < (size_t)1 << group; pattern++) {
+        float steps = entries[pattern] * inverse;
+        steps = steps > 0 ? steps : 0.0f; /* what is not a number, too */
+        steps = steps < most ? steps : most;
+        table[pattern] = (uint8_t)(int32_t)(steps + 0.5f);
     }
 }
 
 /* signs . q = 2 * (sum of the values with sign 1) - sum of all; a table counts from the group's
  * lowest sum. */
 void sri_prepare_tables(sri_prepared *p, size_t n) {
-    size_t groups = sri_bits_groups(n);
-    float widest = 0, lowest = 0, all = 0;
-    for (size_t g = 0; g < groups; g++) {
+    const sri_signs *signs = &sri_kernels_get()->signs;
+    size_t groups = table_groups(n), group = signs->group;
+    float widest = 0, lowest = 0, all = 0, most = (float)signs->most;
+    for (size_t start = 0; start < n; start += group) {
         float width = 0;
-        for (size_t i = 4 * g; i < SRI_MIN(4 * g + 4, n); i++) {
+        for (size_t i = start; i < SRI_MIN(start + group, n); i++) {
             width += fabsf(p->rotated[i]);
             lowest += fminf(p->rotated[i], 0.0f);
             all += p->rotated[i];
         }
         widest = fmaxf(widest, width);
     }
-    float unit = widest / SRI_BIT_MOST, inverse = widest > 0 ? SRI_BIT_MOST / widest : 0.0f;
+    float unit = widest / most, inverse = widest > 0 ? most / widest : 0.0f;
     for (size_t g = 0; g < groups; g++) {
-        float four[4] = {0};
-        for (size_t i = 4 * g; i < SRI_MIN(4 * g + 4, n); i++) four[i % 4] = p->rotated[i];
-        fill_table(four, inverse, p->tables + g * SRI_BIT_TABLE);
+        float values[SRI_SIGN_GROUP] = {0};
+        for (size_t i = g * group; i < SRI_MIN((g + 1) * group, n); i++)
+            values[i - g * group] = p->rotated[i];
+        fill_table(values, group, inverse, most, p->tables + (g << group));
     }
     p->table_step = 2 * unit;
     p->table_offset = 2 * lowest - all;

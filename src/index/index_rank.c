@@ -22,8 +22,8 @@ void sri_index_scratch_free(sri_index_scratch *scratch) {
     for (size_t i = 0; i < SRI_COUNT(work->scans); i++) sri_free(work->scans[i].candidates);
     for (size_t i = 0; i < SRI_COUNT(work->rooms); i++) sri_free_aligned(work->rooms[i]);
     sri_free_aligned(work->prepared_bytes);
+    sri_free_aligned(work->rotated);
     sri_free(work->plan);
-    sri_free(work->sums);
     sri_free(work->wide);
     sri_free(work->scored);
     sri_free(work->fetched);
@@ -37,17 +37,22 @@ struct sri_index_work *sri_search_work(const sri_index *index, sri_index_scratch
     if (work == NULL) return NULL;
     if (work->dimension != index->dimension) { /* another index than before */
         sri_free_aligned(work->prepared_bytes);
+        sri_free_aligned(work->rotated);
         sri_free(work->fetched);
         work->prepared_bytes = NULL;
+        work->rotated = NULL;
         work->fetched = NULL;
         work->dimension = index->dimension;
     }
     if (work->prepared_bytes == NULL)
         work->prepared_bytes =
             sri_alloc_aligned(SRI_INDEX_QUERY_BLOCK * sri_prepared_bytes(index->dimension));
+    if (work->rotated == NULL)
+        work->rotated = sri_alloc_aligned(SRI_INDEX_QUERY_BLOCK * index->dimension * sizeof(float));
     if (work->fetched == NULL)
         work->fetched = sri_alloc_array(SRI_INDEX_FETCH * index->dimension, sizeof(float));
-    return work->prepared_bytes == NULL || work->fetched == NULL ? NULL : work;
+    bool enough = work->prepared_bytes != NULL && work->rotated != NULL && work->fetched != NULL;
+    return enough ? work : NULL;
 }
 
 bool sri_search_room(struct sri_index_work *work, size_t parts) {
@@ -145,7 +150,7 @@ bool sri_index_scores(const sri_index *index, const float *query, const uint32_t
                       const sri_index_source *source, sri_index_scratch *scratch, float *scores) {
     struct sri_index_work *work = sri_search_work(index, scratch);
     if (work == NULL) return false;
-    sri_prepare(query, index->dimension, work->prepared_bytes, &work->prepared[0]);
+    sri_prepare(query, index->dimension, work->rotated, work->prepared_bytes, &work->prepared[0]);
     for (size_t i = 0; i < n; i += SRI_INDEX_FETCH)
         score_slots(index, &work->prepared[0], slots + i, SRI_MIN(n - i, (size_t)SRI_INDEX_FETCH),
                     source, work->fetched, scores + i);
@@ -178,11 +183,11 @@ static size_t one_of_each_route(sri_scored *scored, size_t n) {
 
 /* Fills work->scored; a score that is not a number is left out. */
 static size_t score_candidates(const sri_index *index, const sri_index_query *query,
-                               const sri_scan *scan, size_t n, struct sri_index_work *work) {
+                               const sri_scan *scan, struct sri_index_work *work) {
     const sri_candidate *candidates = scan->candidates;
     const sri_prepared *prepared = scan->prepared;
     size_t count = 0;
-    for (size_t from = 0; from < n; from += SRI_INDEX_FETCH) {
+    for (size_t from = 0, n = scan->candidate_count; from < n; from += SRI_INDEX_FETCH) {
         uint32_t slots[SRI_INDEX_FETCH];
         float scores[SRI_INDEX_FETCH] = {0};
         size_t some = SRI_MIN(n - from, (size_t)SRI_INDEX_FETCH);
@@ -204,12 +209,13 @@ static size_t score_candidates(const sri_index *index, const sri_index_query *qu
     return count;
 }
 
-bool sri_rank(const sri_index *index, const sri_index_query *query, const sri_scan *scan, size_t n,
+bool sri_rank(const sri_index *index, const sri_index_query *query, const sri_scan *scan,
               struct sri_index_work *work, sri_hit *hits, size_t *count) {
     void *scored = work->scored;
-    if (!sri_grow(&scored, &work->scored_capacity, n, sizeof(sri_scored))) return false;
+    if (!sri_grow(&scored, &work->scored_capacity, scan->candidate_count, sizeof(sri_scored)))
+        return false;
     work->scored = scored;
-    n = score_candidates(index, query, scan, n, work);
+    size_t n = score_candidates(index, query, scan, work);
     n = one_of_each_route(work->scored, n);
     if (n > 0) qsort(work->scored, n, sizeof(sri_scored), by_score);
     *count = SRI_MIN(n, query->k);

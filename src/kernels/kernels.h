@@ -129,18 +129,34 @@ typedef void sri_dots_fn(const float *queries, size_t query_count, const float *
 typedef void sri_dots_s8_fn(const int8_t *queries, size_t query_count, const int8_t *const *rows,
                             size_t n, size_t dim, int32_t *out);
 
-/* Rows of signs stand by SRI_BIT_ROWS in a block, four dimensions in a group: bits [blocks,
- * groups, SRI_BIT_ROWS / 2]. Byte j of a group has the four bits of row j of the block in its
- * lower half and those of row j + SRI_BIT_ROWS / 2 in its upper half. */
-#define SRI_BIT_ROWS  128
-#define SRI_BIT_TABLE 16 /* entries of a group's table */
-#define SRI_BIT_MOST  63 /* the largest entry: four of them fit a byte */
+/* Signs of rows, and sums of what a query's tables say to them (FastScan: F. Andre, A.-M. Kermarrec,
+ * N. Le Scouarnec, 2017). The signs of `group` neighbouring dimensions are a pattern: bit j is set
+ * where the j-th is not negative. A table has an entry for each of the 2^group patterns. How
+ * patterns lie in memory is for each level to say, as its lookups want them; so what packs and what
+ * sums come together, and tables follow `group` and `most`. */
+typedef struct sri_signs {
+    size_t group;  /* at most SRI_SIGN_GROUP */
+    size_t step;   /* a row's groups are a multiple of this; those that fill up have pattern 0 */
+    unsigned most; /* the largest entry */
+    /* Adds the patterns of one row, 0 to SRI_SIGN_ROWS - 1, to a block that was zeroed before the
+     * first: sri_sign_bytes(groups) bytes. */
+    void (*pack)(const uint8_t *patterns, size_t groups, size_t row, uint8_t *block);
+    /* sums[q][row] = sum over groups g of tables[q][g * 2^group + pattern of row and g], modulo
+     * 65536; for all rows of all blocks, which stand one behind the other. */
+    void (*sum)(const uint8_t *packed, size_t blocks, size_t groups, const uint8_t *const *tables,
+                size_t queries, uint16_t *const *sums);
+} sri_signs;
 
-/* sums[row] = sum over groups g of tables[g * SRI_BIT_TABLE + the four bits of row and g],
- * modulo 65536; for all rows of all blocks. Entries are at most SRI_BIT_MOST. (FastScan: F.
- * Andre, A.-M. Kermarrec, N. Le Scouarnec, 2017.) */
-typedef void sri_sum_bits_fn(const uint8_t *bits, size_t blocks, size_t groups,
-                             const uint8_t *tables, uint16_t *sums);
+#define SRI_SIGN_ROWS  128 /* of a block */
+#define SRI_SIGN_GROUP 6
+
+static inline size_t sri_sign_groups(const sri_signs *signs, size_t dim) {
+    return sri_round_up((dim + signs->group - 1) / signs->group, signs->step);
+}
+
+static inline size_t sri_sign_bytes(const sri_signs *signs, size_t groups) {
+    return groups * signs->group * (SRI_SIGN_ROWS / 8);
+}
 
 /* The bound of row i is fma(weights[i], fma((float)sums[i], step, offset), bases[i]). */
 typedef struct sri_bounds {
@@ -174,7 +190,7 @@ typedef struct sri_kernels {
     sri_dots_fn *dots;
     sri_sum_rows_fn *sum_rows;
     sri_dots_s8_fn *dots_s8;
-    sri_sum_bits_fn *sum_bits;
+    sri_signs signs;
     sri_pick_fn *pick;
 } sri_kernels;
 

@@ -206,18 +206,34 @@ static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *con
         }
 }
 
-static void sum_bits(const uint8_t *bits, size_t blocks, size_t groups, const uint8_t *tables,
-                     uint16_t *sums) {
-    enum { HALF = SRI_BIT_ROWS / 2 };
-    memset(sums, 0, blocks * SRI_BIT_ROWS * sizeof *sums);
-    for (size_t b = 0; b < blocks; b++, sums += SRI_BIT_ROWS)
-        for (size_t g = 0; g < groups; g++, bits += HALF) {
-            const uint8_t *table = tables + g * SRI_BIT_TABLE;
+/* Patterns of four: byte j of a group is of row j in its lower half and of row j + HALF in its
+ * upper half; [groups, HALF]. Every level without lookups of its own has the layout. */
+enum { HALF = SRI_SIGN_ROWS / 2 };
+
+static void pack_signs(const uint8_t *patterns, size_t groups, size_t row, uint8_t *block) {
+    uint8_t *byte = block + row % HALF;
+    unsigned shift = row < HALF ? 0 : 4;
+    for (size_t g = 0; g < groups; g++, byte += HALF)
+        *byte = (uint8_t)(*byte | patterns[g] << shift);
+}
+
+static void sum_signs_of_one(const uint8_t *packed, size_t blocks, size_t groups,
+                             const uint8_t *tables, uint16_t *sums) {
+    memset(sums, 0, blocks * SRI_SIGN_ROWS * sizeof *sums);
+    for (size_t b = 0; b < blocks; b++, sums += SRI_SIGN_ROWS)
+        for (size_t g = 0; g < groups; g++, packed += HALF) {
+            const uint8_t *table = tables + g * 16;
             for (size_t j = 0; j < HALF; j++) {
-                sums[j] = (uint16_t)(sums[j] + table[bits[j] & 15]);
-                sums[j + HALF] = (uint16_t)(sums[j + HALF] + table[bits[j] >> 4]);
+                sums[j] = (uint16_t)(sums[j] + table[packed[j] & 15]);
+                sums[j + HALF] = (uint16_t)(sums[j + HALF] + table[packed[j] >> 4]);
             }
         }
+}
+
+static void sum_signs(const uint8_t *packed, size_t blocks, size_t groups,
+                      const uint8_t *const *tables, size_t queries, uint16_t *const *sums) {
+    for (size_t q = 0; q < queries; q++)
+        sum_signs_of_one(packed, blocks, groups, tables[q], sums[q]);
 }
 
 static size_t pick(const sri_bounds *b, uint32_t *rows, float *found) {
@@ -256,7 +272,7 @@ void sri_kernels_ref(sri_kernels *table) {
         .dots = dots,
         .sum_rows = sum_rows,
         .dots_s8 = dots_s8,
-        .sum_bits = sum_bits,
+        .signs = {.group = 4, .step = 1, .most = 63, .pack = pack_signs, .sum = sum_signs},
         .pick = pick,
     };
 }

@@ -407,31 +407,63 @@ static void dots_s8_are_exact(const void *argument) {
         compare_dots_s8(&ref, &level, 3, 2, 65536, values);
 }
 
-static void compare_sum_bits(const sri_kernels *ref, const sri_kernels *level, size_t blocks,
-                             size_t groups, bool highest) {
-    guarded bits = guard(blocks * groups * SRI_BIT_ROWS / 2);
-    guarded table = guard(groups * SRI_BIT_TABLE);
-    for (size_t i = 0; i < bits.bytes; i++) bits.data[i] = (uint8_t)random_word();
-    for (size_t i = 0; i < table.bytes; i++)
-        table.data[i] = (uint8_t)(highest ? SRI_BIT_MOST : random_word() % (SRI_BIT_MOST + 1));
-    guarded expected = guard(blocks * SRI_BIT_ROWS * sizeof(uint16_t));
-    guarded actual = guard(blocks * SRI_BIT_ROWS * sizeof(uint16_t));
-    ref->sum_bits(bits.data, blocks, groups, table.data, (uint16_t *)expected.data);
-    level->sum_bits(bits.data, blocks, groups, table.data, (uint16_t *)actual.data);
-    same_bytes(&expected, &actual);
-    guarded *all[] = {&bits, &table, &expected, &actual};
-    for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
+/* What the sums of a level must be, from patterns [rows, groups] as they were packed. */
+static void expect_sums(const sri_signs *signs, const guarded *patterns, size_t groups,
+                        const uint8_t *table, guarded *sums) {
+    size_t rows = sums->bytes / sizeof(uint16_t);
+    for (size_t row = 0; row < rows; row++) {
+        unsigned sum = 0;
+        for (size_t g = 0; g < groups; g++)
+            sum += table[(g << signs->group) + patterns->data[row * groups + g]];
+        ((uint16_t *)sums->data)[row] = (uint16_t)sum;
+    }
 }
 
-static void sum_bits_is_exact(const void *argument) {
+static void check_signs(const sri_signs *signs, size_t blocks, size_t dim, size_t queries,
+                        bool highest) {
+    enum { MOST_QUERIES = 9 };
+    size_t groups = sri_sign_groups(signs, dim), rows = blocks * SRI_SIGN_ROWS;
+    size_t block_bytes = sri_sign_bytes(signs, groups);
+    guarded patterns = guard(rows * groups), packed = guard(blocks * block_bytes);
+    guarded tables[MOST_QUERIES], expected[MOST_QUERIES], actual[MOST_QUERIES];
+    const uint8_t *table_of[MOST_QUERIES];
+    uint16_t *sums_of[MOST_QUERIES];
+    memset(packed.data, 0, packed.bytes);
+    for (size_t i = 0; i < patterns.bytes; i++)
+        patterns.data[i] = (uint8_t)(random_word() % (1u << signs->group));
+    for (size_t row = 0; row < rows; row++)
+        signs->pack(patterns.data + row * groups, groups, row % SRI_SIGN_ROWS,
+                    packed.data + row / SRI_SIGN_ROWS * block_bytes);
+    for (size_t q = 0; q < queries; q++) {
+        tables[q] = guard(groups << signs->group);
+        expected[q] = guard(rows * sizeof(uint16_t)), actual[q] = guard(rows * sizeof(uint16_t));
+        for (size_t i = 0; i < tables[q].bytes; i++)
+            tables[q].data[i] =
+                (uint8_t)(highest ? signs->most : random_word() % (signs->most + 1));
+        expect_sums(signs, &patterns, groups, tables[q].data, &expected[q]);
+        table_of[q] = tables[q].data, sums_of[q] = (uint16_t *)actual[q].data;
+    }
+    signs->sum(packed.data, blocks, groups, table_of, queries, sums_of);
+    for (size_t q = 0; q < queries; q++) {
+        same_bytes(&expected[q], &actual[q]);
+        guarded *all[] = {&tables[q], &expected[q], &actual[q]};
+        for (size_t i = 0; i < SRI_COUNT(all); i++) unguard(all[i]);
+    }
+    unguard(&patterns), unguard(&packed);
+}
+
+static void sums_of_signs_are_exact(const void *argument) {
     sri_kernels ref, level;
     tables(argument, &ref, &level);
-    for (size_t groups = 0; groups <= 20; groups++)
-        for (size_t blocks = 0; blocks <= 3; blocks++)
-            compare_sum_bits(&ref, &level, blocks, groups, groups % 2);
-    compare_sum_bits(&ref, &level, 8, 96, false);
-    compare_sum_bits(&ref, &level, 2, 1024, true);
-    compare_sum_bits(&ref, &level, 1, 16384, true); /* passes 65535: modulo */
+    for (size_t dim = 1; dim <= 80; dim += dim < 30 ? 1 : 5)
+        for (size_t blocks = 0; blocks <= 2; blocks++)
+            check_signs(&level.signs, blocks, dim, dim % 3, dim % 2);
+    for (size_t queries = 0; queries <= 9; queries++)
+        check_signs(&level.signs, 2, 384, queries, queries == 5);
+    check_signs(&level.signs, 8, 384, 8, false);
+    check_signs(&ref.signs, 2, 383, 3, true);
+    check_signs(&level.signs, 1, 4160, 3, true);
+    check_signs(&level.signs, 1, 65536, 1, true); /* passes 65535: modulo */
 }
 
 static void compare_pick(const sri_kernels *ref, const sri_kernels *level, size_t n, float least) {
@@ -693,7 +725,7 @@ int main(int argc, char **argv) {
         TEST(dots_give_the_bits_of_ref),
         TEST(sum_rows_gives_the_bits_of_ref),
         TEST(dots_s8_are_exact),
-        TEST(sum_bits_is_exact),
+        TEST(sums_of_signs_are_exact),
         TEST(pick_gives_the_rows_of_ref),
     };
     run_at_every_level(at_levels, SRI_COUNT(at_levels));

@@ -310,6 +310,17 @@ static void check(table *t, uint64_t version) {
     free(queries);
 }
 
+/* More at once than one block takes, and a block that ends within the queries summed together. */
+static void check_many(table *t) {
+    enum { QUERIES = SRI_INDEX_QUERY_BLOCK + 13 };
+    size_t n = (size_t)t->dimension;
+    float *queries = malloc(QUERIES * n * sizeof *queries);
+    for (size_t q = 0; q < QUERIES; q++) make_vector(t->kind, t->dimension, queries + q * n);
+    check_query(t, queries, QUERIES, 2, t->version);
+    check_query(t, queries, SRI_INDEX_QUERY_BLOCK, 1, t->version);
+    free(queries);
+}
+
 /* ---- Tests ----------------------------------------------------------------------------------- */
 
 static void under_changes(int dimension, int kind, size_t exact_bytes, int rounds, int adds) {
@@ -410,6 +421,7 @@ static void many_rows(int dimension, int kind, size_t exact_bytes) {
     publish(t);
     for (int i = 0; i < 6; i++) check(t, t->version);
     for (int i = 0; i < 10; i++) check_shared(t, pool);
+    check_many(t);
     mutate(t, 200, 150);
     check(t, t->version);
     check(t, t->version - 1);

@@ -4,18 +4,18 @@
  */
 #include "kernels/arm/math_neon.h"
 
-enum { HALF = SRI_BIT_ROWS / 2, LANES = 16 };
+enum { HALF = SRI_SIGN_ROWS / 2, LANES = 16 };
 
-/* ---- Bits: sums of up to four groups in bytes, of all groups in words ------------------------ */
+/* ---- Signs: sums of up to four groups in bytes, of all groups in words ----------------------- */
 
 /* The sums of 16 rows and of those 64 further on. */
-static void sum_part(const uint8_t *bits, size_t groups, const uint8_t *tables, uint16_t *sums) {
+static void sum_part(const uint8_t *packed, size_t groups, const uint8_t *tables, uint16_t *sums) {
     uint16x8_t s0 = vdupq_n_u16(0), s1 = s0, s2 = s0, s3 = s0;
     for (size_t g = 0; g < groups;) {
         uint8x16_t low = vdupq_n_u8(0), high = low;
         for (size_t end = SRI_MIN(g + 4, groups); g < end; g++) {
-            uint8x16_t codes = vld1q_u8(bits + g * HALF);
-            uint8x16_t table = vld1q_u8(tables + g * SRI_BIT_TABLE);
+            uint8x16_t codes = vld1q_u8(packed + g * HALF);
+            uint8x16_t table = vld1q_u8(tables + g * 16);
             low = vaddq_u8(low, vqtbl1q_u8(table, vandq_u8(codes, vdupq_n_u8(15))));
             high = vaddq_u8(high, vqtbl1q_u8(table, vshrq_n_u8(codes, 4)));
         }
@@ -30,11 +30,12 @@ static void sum_part(const uint8_t *bits, size_t groups, const uint8_t *tables, 
     vst1q_u16(sums + HALF + 8, s3);
 }
 
-static void sum_bits(const uint8_t *bits, size_t blocks, size_t groups, const uint8_t *tables,
-                     uint16_t *sums) {
-    for (size_t b = 0; b < blocks; b++, bits += groups * HALF, sums += SRI_BIT_ROWS)
-        for (size_t part = 0; part < HALF; part += LANES)
-            sum_part(bits + part, groups, tables, sums + part);
+static void sum_signs(const uint8_t *packed, size_t blocks, size_t groups,
+                      const uint8_t *const *tables, size_t queries, uint16_t *const *sums) {
+    for (size_t b = 0; b < blocks; b++, packed += groups * HALF)
+        for (size_t q = 0; q < queries; q++)
+            for (size_t part = 0; part < HALF; part += LANES)
+                sum_part(packed + part, groups, tables[q], sums[q] + b * SRI_SIGN_ROWS + part);
 }
 
 /* ---- Bounds ---------------------------------------------------------------------------------- */
@@ -94,7 +95,7 @@ static void dots_s8(const int8_t *queries, size_t query_count, const int8_t *con
 }
 
 void sri_kernels_scan_neon(sri_kernels *table) {
-    table->sum_bits = sum_bits;
+    table->signs.sum = sum_signs;
     table->pick = pick;
     table->dots_s8 = dots_s8;
 }

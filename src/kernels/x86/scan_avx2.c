@@ -6,11 +6,11 @@
 
 #include "kernels/dots_rows.inc"
 
-enum { HALF = SRI_BIT_ROWS / 2, LANES = 32 };
+enum { HALF = SRI_SIGN_ROWS / 2, LANES = 32 };
 
 SRI_INLINE __m256i load(const void *from) { return _mm256_loadu_si256(from); }
 
-/* ---- Bits: sums of up to four groups in bytes, of all groups in words ------------------------ */
+/* ---- Signs: sums of up to four groups in bytes, of all groups in words ----------------------- */
 
 typedef struct word_sums {
     __m256i both, odd; /* words: even rows' sums and 256 times the odd ones'; odd rows' sums */
@@ -30,15 +30,15 @@ SRI_INLINE void store_sums(const word_sums *sums, uint16_t *to) {
 }
 
 /* The sums of 32 rows and of those 64 further on. */
-static void sum_part(const uint8_t *bits, size_t groups, const uint8_t *tables, uint16_t *sums) {
+static void sum_part(const uint8_t *packed, size_t groups, const uint8_t *tables, uint16_t *sums) {
     const __m256i nibble = _mm256_set1_epi8(15);
     word_sums first = {_mm256_setzero_si256(), _mm256_setzero_si256()}, second = first;
     for (size_t g = 0; g < groups;) {
         __m256i low = _mm256_setzero_si256(), high = low;
         for (size_t end = SRI_MIN(g + 4, groups); g < end; g++) {
-            __m256i codes = load(bits + g * HALF);
-            __m256i table = _mm256_broadcastsi128_si256(
-                _mm_loadu_si128((const __m128i *)(tables + g * SRI_BIT_TABLE)));
+            __m256i codes = load(packed + g * HALF);
+            __m256i table =
+                _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(tables + g * 16)));
             __m256i upper = _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble);
             low = _mm256_add_epi8(low, _mm256_shuffle_epi8(table, _mm256_and_si256(codes, nibble)));
             high = _mm256_add_epi8(high, _mm256_shuffle_epi8(table, upper));
@@ -50,11 +50,12 @@ static void sum_part(const uint8_t *bits, size_t groups, const uint8_t *tables, 
     store_sums(&second, sums + HALF);
 }
 
-static void sum_bits(const uint8_t *bits, size_t blocks, size_t groups, const uint8_t *tables,
-                     uint16_t *sums) {
-    for (size_t b = 0; b < blocks; b++, bits += groups * HALF, sums += SRI_BIT_ROWS)
-        for (size_t part = 0; part < HALF; part += LANES)
-            sum_part(bits + part, groups, tables, sums + part);
+static void sum_signs(const uint8_t *packed, size_t blocks, size_t groups,
+                      const uint8_t *const *tables, size_t queries, uint16_t *const *sums) {
+    for (size_t b = 0; b < blocks; b++, packed += groups * HALF)
+        for (size_t q = 0; q < queries; q++)
+            for (size_t part = 0; part < HALF; part += LANES)
+                sum_part(packed + part, groups, tables[q], sums[q] + b * SRI_SIGN_ROWS + part);
 }
 
 /* ---- Bounds ---------------------------------------------------------------------------------- */
@@ -112,7 +113,7 @@ SRI_INLINE void dot_row(const int8_t *queries, const int query_count, const int8
 }
 
 void sri_kernels_scan_avx2(sri_kernels *table) {
-    table->sum_bits = sum_bits;
+    table->signs.sum = sum_signs;
     table->pick = pick;
     table->dots_s8 = dots_s8;
 }

@@ -3,74 +3,72 @@
  * rows at a time.
  *
  * A register holds one group of 64 rows, not four groups of 16: the table is loaded into all four
- * parts at no cost, and nothing has to be added across them. For 128 rows and four groups: 8 loads
- * and 32 operations. Rejected: vpopcntq of the query's bit planes (as many operations for a query
- * of 4 bits, which is coarser), and vpermb with tables of 64 (needs VBMI, and 6 of 8 bits of
- * memory).
+ * parts at no cost, and nothing has to be added across them. Two queries go together, since taking
+ * patterns apart then serves both. For 128 rows and four groups of both: 12 loads and 48 operations.
+ * Rejected: vpopcntq of the query's bit planes (as many operations for a query of 4 bits, which is
+ * coarser). Tables of 64, where there is a lookup for them: scan_vnni.c.
  */
-#include "kernels/x86/math_avx512.h"
+#include "kernels/x86/signs_avx512.h"
 
 #include "kernels/dots_rows.inc"
 
-enum { HALF = SRI_BIT_ROWS / 2 };
+enum { HALF = SRI_SIGN_ROWS / 2 };
 
-/* ---- Bits: sums of up to four groups in bytes, of all groups in words ------------------------ */
+/* ---- Signs: sums of up to four groups in bytes, of all groups in words ----------------------- */
 
-typedef struct word_sums {
-    __m512i both, odd; /* words: even rows' sums and 256 times the odd ones'; odd rows' sums */
-} word_sums;
-
-SRI_INLINE void widen(word_sums *sums, __m512i bytes) {
-    sums->both = _mm512_add_epi16(sums->both, bytes);
-    sums->odd = _mm512_add_epi16(sums->odd, _mm512_srli_epi16(bytes, 8));
+SRI_INLINE __m512i look_up(__m512i patterns, const uint8_t *table) {
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)table)),
+                               patterns);
 }
 
-SRI_INLINE void store_sums(const word_sums *sums, uint16_t *to) {
-    __m512i even = _mm512_sub_epi16(sums->both, _mm512_slli_epi16(sums->odd, 8));
-    __m512i low = _mm512_unpacklo_epi16(even, sums->odd);
-    __m512i high = _mm512_unpackhi_epi16(even, sums->odd);
-    const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
-    const __m512i second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-    _mm512_storeu_si512(to, _mm512_permutex2var_epi64(low, first, high));
-    _mm512_storeu_si512(to + 32, _mm512_permutex2var_epi64(low, second, high));
-}
-
-SRI_INLINE void look_up(const uint8_t *bits, const uint8_t *tables, size_t g, __m512i *low,
-                        __m512i *high) {
+/* Adds four groups, or what is left of them. */
+SRI_INLINE void add_groups(const uint8_t *packed, size_t count, const uint8_t *const *tables,
+                           const int queries, sri_word_sums sums[2][2]) {
     const __m512i nibble = _mm512_set1_epi8(15);
-    __m512i codes = _mm512_loadu_si512(bits + g * HALF);
-    __m512i table =
-        _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(tables + g * SRI_BIT_TABLE)));
-    __m512i upper = _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble);
-    *low = _mm512_shuffle_epi8(table, _mm512_and_si512(codes, nibble));
-    *high = _mm512_shuffle_epi8(table, upper);
+    __m512i low[4], high[4];
+    for (size_t i = 0; i < count; i++) {
+        __m512i both = _mm512_loadu_si512(packed + i * HALF);
+        low[i] = _mm512_and_si512(both, nibble);
+        high[i] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
+    }
+    for (int q = 0; q < queries; q++) {
+        __m512i first = _mm512_setzero_si512(), second = first;
+        for (size_t i = 0; i < count; i++) {
+            first = _mm512_add_epi8(first, look_up(low[i], tables[q] + i * 16));
+            second = _mm512_add_epi8(second, look_up(high[i], tables[q] + i * 16));
+        }
+        sri_widen(&sums[q][0], first);
+        sri_widen(&sums[q][1], second);
+    }
 }
 
-static void sum_block(const uint8_t *bits, size_t groups, const uint8_t *tables, uint16_t *sums) {
-    word_sums first = {_mm512_setzero_si512(), _mm512_setzero_si512()}, second = first;
-    size_t g = 0;
-    for (; g + 4 <= groups; g += 4) {
-        __m512i low[4], high[4];
-        for (size_t i = 0; i < 4; i++) look_up(bits, tables, g + i, &low[i], &high[i]);
-        widen(&first,
-              _mm512_add_epi8(_mm512_add_epi8(low[0], low[1]), _mm512_add_epi8(low[2], low[3])));
-        widen(&second, _mm512_add_epi8(_mm512_add_epi8(high[0], high[1]),
-                                       _mm512_add_epi8(high[2], high[3])));
+/* A block for one or two queries. */
+SRI_INLINE void sum_block(const uint8_t *packed, size_t groups, const uint8_t *const *tables,
+                          const int queries, uint16_t *const *sums, size_t to) {
+    sri_word_sums words[2][2];
+    const uint8_t *at[2];
+    for (int q = 0; q < queries; q++) {
+        at[q] = tables[q];
+        words[q][0] = words[q][1] = sri_no_sums();
     }
-    for (; g < groups; g++) {
-        __m512i low, high;
-        look_up(bits, tables, g, &low, &high);
-        widen(&first, low);
-        widen(&second, high);
+    for (; groups >= 4; groups -= 4, packed += 4 * HALF) {
+        add_groups(packed, 4, at, queries, words);
+        for (int q = 0; q < queries; q++) at[q] += 4 * 16;
     }
-    store_sums(&first, sums);
-    store_sums(&second, sums + HALF);
+    if (groups > 0) add_groups(packed, groups, at, queries, words);
+    for (int q = 0; q < queries; q++) {
+        sri_store_sums(&words[q][0], sums[q] + to);
+        sri_store_sums(&words[q][1], sums[q] + to + HALF);
+    }
 }
 
-static void sum_bits(const uint8_t *bits, size_t blocks, size_t groups, const uint8_t *tables,
-                     uint16_t *sums) {
-    for (size_t b = 0; b < blocks; b++)
-        sum_block(bits + b * groups * HALF, groups, tables, sums + b * SRI_BIT_ROWS);
+static void sum_signs(const uint8_t *packed, size_t blocks, size_t groups,
+                      const uint8_t *const *tables, size_t queries, uint16_t *const *sums) {
+    for (size_t b = 0; b < blocks; b++, packed += groups * HALF) {
+        size_t q = 0, to = b * SRI_SIGN_ROWS;
+        for (; q + 2 <= queries; q += 2) sum_block(packed, groups, tables + q, 2, sums + q, to);
+        if (q < queries) sum_block(packed, groups, tables + q, 1, sums + q, to);
+    }
 }
 
 /* ---- Bounds ---------------------------------------------------------------------------------- */
@@ -119,7 +117,7 @@ SRI_INLINE void dot_row(const int8_t *queries, const int query_count, const int8
 }
 
 void sri_kernels_scan_avx512(sri_kernels *table) {
-    table->sum_bits = sum_bits;
+    table->signs.sum = sum_signs;
     table->pick = pick;
     table->dots_s8 = dots_s8;
 }
