@@ -3,8 +3,9 @@
  *
  * A leader takes the records that have gathered, writes them without `writer`, and looks again; when there are none
  * it commits. Where somebody wants the group synced and others are about to join, it waits a moment for them, as one sync serves all.
- * After LONGEST seconds it writes the rest with `writer` held and commits, so that other processes
- * get their turn and the log does not grow without end. A group of MAX_BYTES takes no more deferred changes: their vectors
+ * After LONGEST seconds it writes the rest with `writer` held and commits, so that the log does not grow without end. After
+ * as much time in groups that followed each other at once, the lock is left free for a moment, so that other processes
+ * get their turn: they could not know when to look otherwise. A group of MAX_BYTES takes no more deferred changes: their vectors
  * stay in memory until it ends.
  *
  * While a group is open an epoch is pinned: what its records point to is not released, however often it has changed since. So
@@ -27,6 +28,7 @@
 #define LONGEST   0.05              /* seconds that a group stays open while more comes */
 #define JOINING   1e-3              /* seconds that a synced group waits for those about to join */
 #define GATHERING 2000              /* microseconds that the thread behind lets changes gather */
+#define RESTING   1e-3              /* seconds that the store is left to others after so much */
 #define MAX_BYTES ((size_t)4 << 20) /* of a group; beyond it deferred changes wait for the next */
 
 group_record *sri_group_record(size_t changes, size_t adds) {
@@ -61,12 +63,21 @@ sr_status sri_group_mend(sr_router *router, sr_error *error) {
     return code;
 }
 
+/* Other processes look for the lock every few tenths of a millisecond. */
+static void give_way(sri_group *group) {
+    double free = sri_seconds() - group->left;
+    if (free < RESTING && group->held < LONGEST) return;
+    if (free < RESTING) usleep((useconds_t)((RESTING - free) * 1e6));
+    group->held = 0;
+}
+
 sr_status sri_group_begin(sr_router *router, bool *changed, sr_error *error) {
     sri_group *group = &router->group;
     sri_store *store = router->store;
     uint64_t revision = 0, fit = 0;
     *changed = false;
     if (group->open) return SR_OK;
+    if (store->keeps) give_way(group);
     sr_status code = store->kind->begin(store, &revision, &fit, error);
     if (code != SR_OK) return code;
     if (revision != router->table->state.revision) {
@@ -152,6 +163,8 @@ static void close_group(sr_router *router) {
     group->last = NULL;
     group->bytes = group->deferred = 0;
     group->synced = group->unpublished = group->open = false;
+    group->left = sri_seconds();
+    group->held += group->left - group->begun;
     sri_epoch_unpin(group->pin);
     pthread_cond_broadcast(&group->ended);
 }

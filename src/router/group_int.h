@@ -48,11 +48,12 @@ typedef struct group_waiter {
 /* Guarded by `writer`, but for `joining` and what the leader has taken. */
 typedef struct sri_group {
     bool open, leading;
-    bool synced;      /* somebody in it wants that */
-    bool unpublished; /* it has changes that readers do not see yet */
-    bool broken;      /* the table is not what is stored, and could not be loaded */
-    sri_pin pin;      /* while open */
-    double begun;
+    bool synced;                /* somebody in it wants that */
+    bool unpublished;           /* it has changes that readers do not see yet */
+    bool broken;                /* the table is not what is stored, and could not be loaded */
+    sri_pin pin;                /* while open */
+    double begun, left;         /* in seconds: this group, and the one before */
+    double held;                /* seconds of groups that followed each other closely */
     group_record *first, *last; /* not yet written */
     group_record *written;      /* of this group */
     size_t bytes;               /* of its records, written or not */

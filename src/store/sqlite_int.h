@@ -15,7 +15,7 @@
 #define MODEL_BITS 6
 
 /* How long another process's writing is waited for. */
-#define BUSY_MILLISECONDS 5000
+#define BUSY_SECONDS 5.0
 
 /* Rows of `log` that are kept. */
 #define LOG_ROWS 65536
@@ -68,6 +68,7 @@ typedef struct sqlite_group {
 typedef struct sqlite_store {
     sri_store base;
     sqlite3 *db; /* NULL while there is no file */
+    double patience, waiting_since; /* seconds that a lock is waited for; when that began */
     /* `db` is there and `immutable` is settled: for threads that use connections of their own. */
     atomic_bool connected;
     char *path;

@@ -25,10 +25,28 @@
 #define EMPTY_LOOKS       50
 #define EMPTY_NANOSECONDS 10000000
 
+/* How often a lock is looked at that another has: at first, and when that lasts. */
+#define OFTEN_SECONDS      0.5
+#define OFTEN_NANOSECONDS  300000
+#define SELDOM_NANOSECONDS 2000000
+
 /* ---- The connection ------------------------------------------------------------------------------- */
 
+/* SQLite's own handler soon looks ten times a second only, and so never finds the moment in which a busy writer is
+ * between two groups (group.c). A look takes some microseconds. */
+static int look_again(void *user, int looks) {
+    sqlite_store *store = user;
+    double now = sri_seconds();
+    if (looks == 0) store->waiting_since = now;
+    if (now - store->waiting_since >= store->patience) return 0;
+    bool first = now - store->waiting_since < OFTEN_SECONDS;
+    nanosleep(&(struct timespec){0, first ? OFTEN_NANOSECONDS : SELDOM_NANOSECONDS}, NULL);
+    return 1;
+}
+
 static sr_status configure(sqlite_store *store, sr_error *error) {
-    sqlite3_busy_timeout(store->db, BUSY_MILLISECONDS);
+    store->patience = BUSY_SECONDS;
+    sqlite3_busy_handler(store->db, look_again, store);
     /* A hostile file must not run anything of its own. */
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
@@ -444,7 +462,7 @@ static bool is_unused(sqlite_store *store) {
 /* Leaving the log behind succeeds only while nobody else has the file open. Who opens it from then on turns it to a
  * log again, which is seen under the lock, or waits for the lock and finds the file moved. */
 void sri_sqlite_unmake(sqlite_store *store) {
-    sqlite3_busy_timeout(store->db, 0);
+    store->patience = 0;
     sr_status code = sri_sqlite_run(store, "PRAGMA journal_mode = DELETE", "leave", NULL);
     if (code == SR_OK) code = sri_sqlite_run(store, "BEGIN EXCLUSIVE", "leave", NULL);
     if (code == SR_OK && is_unused(store)) unlink(store->path);

@@ -13,7 +13,7 @@
 #include "store/sqlite_int.h"
 
 /* For a search that waits, a missing row is better than a late one. */
-#define READER_BUSY_MILLISECONDS 250
+#define READER_BUSY_SECONDS 0.25
 
 struct sri_store_reader {
     sqlite_store link;
@@ -57,7 +57,7 @@ void sri_store_reader_close(sri_store_reader **handle) {
 static sr_status connect_reader(sri_store_reader *reader, sr_error *error) {
     if (reader->link.db != NULL) return SR_OK;
     sr_status code = sri_sqlite_connect_beside(&reader->link, false, error);
-    if (code == SR_OK) sqlite3_busy_timeout(reader->link.db, READER_BUSY_MILLISECONDS);
+    if (code == SR_OK) reader->link.patience = READER_BUSY_SECONDS;
     return code;
 }
 

@@ -19,7 +19,7 @@
 /* In frames of the log, a page each (8 KB). */
 #define LOG_WORTH_A_CHECKPOINT 1024
 #define LOG_LONG               4096
-#define PAUSE_MILLISECONDS     500
+#define PAUSE_SECONDS          0.5
 
 /* ---- Rows ---------------------------------------------------------------------------------------------- */
 
@@ -340,9 +340,9 @@ static void shorten_log(sqlite_store *store) {
     if ((result & 0xFF) == SQLITE_BUSY && frames < 2 * LOG_LONG) return;
     store->checked_frames = frames;
     if ((result & 0xFF) != SQLITE_BUSY) return;
-    sqlite3_busy_timeout(store->db, PAUSE_MILLISECONDS);
+    store->patience = PAUSE_SECONDS;
     sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_FULL, NULL, NULL);
-    sqlite3_busy_timeout(store->db, BUSY_MILLISECONDS);
+    store->patience = BUSY_SECONDS;
 }
 
 sr_status sri_sqlite_commit(sri_store *base, bool synced, sr_error *error) {

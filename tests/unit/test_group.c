@@ -1,8 +1,8 @@
 /* test_group.c - what a call may rely on when it returns while other calls' changes are on their way to the store. */
 #include "toy.h"
 
+#include <pthread.h>
 #include <sqlite3.h>
-#include <time.h>
 
 typedef struct fixture {
     toy toy;
@@ -103,6 +103,47 @@ static void deferred_vectors_are_stored_as_they_were_at_the_call(void **state) {
     sr_table_free(&table);
 }
 
+/* Another program that writes to the file: it has the lock for 50 ms, and is without it for one. */
+typedef struct busy_writer {
+    pthread_t thread;
+    const char *path;
+    atomic_bool stop;
+} busy_writer;
+
+static void *lock_again_and_again(void *argument) {
+    busy_writer *self = argument;
+    sqlite3 *db = NULL;
+    bool right = sqlite3_open(self->path, &db) == SQLITE_OK;
+    while (right && !atomic_load(&self->stop)) {
+        sqlite3_busy_timeout(db, 1000);
+        right = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK;
+        usleep(50000);
+        right = right && sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL) == SQLITE_OK;
+        usleep(1000);
+    }
+    sqlite3_close(db);
+    return right ? NULL : self;
+}
+
+/* Who looks seldom does not find the moment, and fails after some seconds. */
+static void a_writer_finds_the_moment_between_two_groups_of_another(void **state) {
+    enum { CHANGES = 15 };
+    fixture *self = *state;
+    busy_writer busy = {.path = self->path};
+    void *failed = NULL;
+    assert_int_equal(put(self->router, "first", "a text", SR_DURABILITY_FULL, NULL), SR_OK);
+    assert_int_equal(pthread_create(&busy.thread, NULL, lock_again_and_again, &busy), 0);
+    for (int i = 0; i < CHANGES; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "route %d", i);
+        usleep(10000); /* it has the lock again */
+        assert_int_equal(put(self->router, name, "a text", SR_DURABILITY_NORMAL, NULL), SR_OK);
+    }
+    atomic_store(&busy.stop, true);
+    pthread_join(busy.thread, &failed);
+    assert_null(failed);
+}
+
 static int set_up(void **state) {
     fixture *self = calloc(1, sizeof *self);
     toy_directory(self->directory);
@@ -125,6 +166,8 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_there_already_is_stored_when_the_call_returns,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_writer_finds_the_moment_between_two_groups_of_another,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(deferred_vectors_are_stored_as_they_were_at_the_call,
                                         set_up, tear_down),

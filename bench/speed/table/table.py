@@ -9,7 +9,8 @@ index    the index alone: one query and a thousand at once, on one and two threa
          round, and the round with the least p50 counts; graphs, which take minutes to build, run once.
 router   a database as a program uses it: loaded with vectors given and synced, opened again in a new process,
          and asked, through the public header
-changes  a route of five added and removed, by durability; one utterance of a route, by its size; a reader beside a writer of 5,000 changes a second
+changes  a route of five added and removed, by durability; one utterance of a route, by its size; a reader beside a writer of 5,000
+          changes a second; two processes that write
 churn    a million routes added and removed: memory and files (minutes; --pairs)
 --old    the old Python package too, up to 250,000 (minutes)
 stress   four readers at full speed beside a writer of 5,000 changes a second: whether a reader ever sees half a change, what
@@ -176,7 +177,12 @@ def measure_changes(kind, rows, options, database, directory):
                  [(name.replace("_", " "), r["p50_ms"], r["p99_ms"], r["longest_ms"])
                   for name, r in beside.items() if isinstance(r, dict)])
     print(f"p99 beside {beside['changes_per_second']:,.0f} changes a second / alone: {beside['p99_ratio']:.2f}")
-    return dict(result, extend=extend, beside=beside)
+    rival = run_json(SPEED, "rival", copy_of(database, directory), queries, 384, max(10, int(options.seconds)),
+                     options.rate)
+    print(f"a second process that changes it now and then beside {rival['beside_per_second']:,.0f} changes a second "
+          f"({rival['alone_per_second']:,.0f} without): waits {rival['mean_ms']:.1f} ms on average, "
+          f"{rival['longest_ms']:.0f} ms at most")
+    return dict(result, extend=extend, beside=beside, rival=rival)
 
 
 def measure_churn(kind, rows, options, database, directory):

@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 void table_put(sr_router *router, const char *name, const table_rows *rows, size_t first,
                sr_durability durability) {
@@ -177,7 +179,7 @@ static void *write_on(void *user) {
 }
 
 typedef struct latency {
-    double p50, p99, longest;
+    double p50, p99, longest, mean;
     size_t n;
 } latency;
 
@@ -226,6 +228,76 @@ int table_beside(int count, char **arguments) {
            beside.behind * 1e3, together.p99 / (alone.p99 > after.p99 ? alone.p99 : after.p99));
     sr_router_close(&router);
     sr_encoder_close(&encoder);
+    return 0;
+}
+
+/* ---- Two processes that write ---------------------------------------------------------------- */
+
+enum { RIVAL_EVERY_MS = 20 };
+
+/* The one that hardly ever rests; gives its rate. */
+static double write_alone(const char *database, const table_rows *rows, double seconds,
+                          double rate) {
+    sr_encoder *encoder = table_encoder(rows);
+    sr_router *router = table_open(database, encoder, 1, SR_DURABILITY_DEFERRED);
+    writer beside = {.router = router, .rows = rows, .rate = rate};
+    double start = table_now();
+    if (pthread_create(&beside.thread, NULL, write_on, &beside) != 0)
+        table_fail("no thread can be started");
+    table_sleep_until(start + seconds);
+    atomic_store(&beside.stop, true);
+    pthread_join(beside.thread, NULL);
+    double done = (double)beside.made / (table_now() - start);
+    sr_router_close(&router);
+    sr_encoder_close(&encoder);
+    return done;
+}
+
+/* The other: a change now and then, stored when its call returns. */
+static void write_now_and_then(const char *database, const table_rows *rows, double seconds,
+                               latency *waited, double *times, size_t most) {
+    sr_encoder *encoder = table_encoder(rows);
+    sr_router *router = table_open(database, encoder, 1, SR_DURABILITY_NORMAL);
+    char name[64];
+    double stop = table_now() + seconds;
+    for (double next = table_now(); next < stop && waited->n < most;) {
+        snprintf(name, sizeof name, "rival-%zu", waited->n % 50);
+        double start = table_now();
+        table_put(router, name, rows, waited->n, SR_DURABILITY_NORMAL);
+        times[waited->n++] = table_now() - start;
+        next = table_now() + RIVAL_EVERY_MS * 1e-3;
+        table_sleep_until(next);
+    }
+    for (size_t i = 0; i < waited->n; i++) waited->mean += times[i] / (double)waited->n;
+    waited->p50 = table_percentile(times, waited->n, 0.5);
+    waited->longest = times[waited->n - 1];
+    sr_router_close(&router);
+    sr_encoder_close(&encoder);
+}
+
+int table_rival(int count, char **arguments) {
+    enum { MOST = 100000 };
+    if (count != 5) return 2;
+    table_rows rows = table_map_rows(arguments[1], (int)table_number(arguments[2]));
+    double seconds = (double)table_number(arguments[3]), rate = (double)table_number(arguments[4]);
+    double *times = table_alloc(MOST, sizeof *times), together = 0;
+    latency waited = {0};
+    double alone = write_alone(arguments[0], &rows, seconds, rate);
+    int ends[2];
+    pid_t child = pipe(ends) == 0 ? fork() : -1;
+    if (child < 0) table_fail("no process can be started");
+    if (child == 0) {
+        together = write_alone(arguments[0], &rows, seconds + 1, rate);
+        _exit(write(ends[1], &together, sizeof together) != sizeof together);
+    }
+    table_sleep_until(table_now() + 0.5);
+    write_now_and_then(arguments[0], &rows, seconds, &waited, times, MOST);
+    if (read(ends[0], &together, sizeof together) != sizeof together)
+        table_fail("the other process has failed");
+    waitpid(child, NULL, 0);
+    printf("{\"alone_per_second\": %.0f, \"beside_per_second\": %.0f, \"rivals_changes\": %zu, "
+           "\"mean_ms\": %.1f, \"p50_ms\": %.1f, \"longest_ms\": %.1f}\n",
+           alone, together, waited.n, waited.mean * 1e3, waited.p50 * 1e3, waited.longest * 1e3);
     return 0;
 }
 

@@ -8,6 +8,7 @@
  *     mutate DATABASE VECTORS DIMENSION PAIRS         a route added and removed, by durability
  *     extend DATABASE VECTORS DIMENSION PAIRS         an utterance added to a route and one removed, by its size
  *     beside DATABASE QUERIES DIMENSION SECONDS RATE  a reader without and with a writer
+ *     rival DATABASE QUERIES DIMENSION SECONDS RATE   a change now and then beside a process that writes all the time
  *     churn DATABASE VECTORS DIMENSION PAIRS          memory and files under endless change
  *     stress DATABASE QUERIES DIMENSION SECONDS RATE READERS
  *                                                     what readers may never see
@@ -166,8 +167,8 @@ int main(int count, char **arguments) {
         const char *name;
         int (*run)(int, char **);
     } parts[] = {{"load", load},           {"search", search},       {"mutate", table_mutate},
-                 {"extend", table_extend}, {"beside", table_beside}, {"churn", table_churn},
-                 {"stress", table_stress}};
+                 {"extend", table_extend}, {"beside", table_beside}, {"rival", table_rival},
+                 {"churn", table_churn},   {"stress", table_stress}};
     int status = 2;
     for (size_t i = 0; count > 1 && i < sizeof parts / sizeof *parts; i++) {
         if (strcmp(arguments[1], parts[i].name) == 0)

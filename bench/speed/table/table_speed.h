@@ -14,6 +14,7 @@ void table_remove(sr_router *router, const char *name, sr_durability durability)
 int table_mutate(int count, char **arguments);
 int table_extend(int count, char **arguments);
 int table_beside(int count, char **arguments);
+int table_rival(int count, char **arguments);
 int table_churn(int count, char **arguments);
 int table_stress(int count, char **arguments);
 
