@@ -16,6 +16,23 @@ void srv_get_ready(srv_request *request);
 void srv_get_info(srv_request *request);
 void srv_post_route(srv_request *request);
 void srv_get_console(srv_request *request);
+void srv_post_embeddings(srv_request *request);
+void srv_get_routes(srv_request *request);
+void srv_get_route(srv_request *request);
+void srv_put_route(srv_request *request);
+void srv_delete_route(srv_request *request);
+void srv_post_utterances(srv_request *request);
+void srv_delete_utterances(srv_request *request);
+void srv_get_oos(srv_request *request);
+void srv_post_oos(srv_request *request);
+void srv_delete_oos(srv_request *request);
+void srv_post_import(srv_request *request);
+void srv_get_export(srv_request *request);
+void srv_post_fit(srv_request *request);
+void srv_post_eval(srv_request *request);
+void srv_get_lint(srv_request *request);
+void srv_get_map(srv_request *request);
+void srv_get_openapi(srv_request *request);
 
 /* ---- Bodies and answers (api.c) -------------------------------------------------------------------- */
 
@@ -32,6 +49,14 @@ bool srv_take_string(srv_request *request, const json_t *object, const char *nam
 bool srv_take_strings(srv_request *request, const json_t *object, const char *name, size_t most,
                       sr_str **values, size_t *count);
 sr_str srv_json_str(const json_t *string);
+
+/* Around a change of the table: checks If-Match and If-None-Match, and keeps the table's revision between that and the end.
+ * False after an answer, and then nothing is to be ended (api_table.c). */
+bool srv_begin_change(srv_request *request);
+void srv_end_change(srv_request *request);
+/* Answers with a receipt, or with the failure. */
+void srv_reply_receipt(srv_request *request, sr_status code, const sr_receipt *receipt,
+                       const sr_error *error);
 
 /* Answers with `body` and a newline, or with a problem when it could not be made. */
 void srv_reply_json(srv_request *request, int status, bool made, sri_buffer *body);

@@ -58,6 +58,13 @@ bool srv_query(srv_request *request, const char *name, sr_str *value) {
     return true;
 }
 
+void srv_take_body(srv_request *request, sri_buffer *body) {
+    srv_exchange *exchange = srv_exchange_of(request);
+    *body = exchange->body;
+    exchange->body = (sri_buffer){0};
+    request->body = (sr_str){NULL, 0};
+}
+
 void srv_answer_header(srv_request *request, const char *name, const char *value) {
     srv_exchange *exchange = srv_exchange_of(request);
     char *copy = srv_alloc(request, strlen(value) + 1);

@@ -27,7 +27,8 @@ enum {
     SRV_NEEDS_ROUTER = 1, /* 503 until the models are loaded */
     SRV_LARGE_BODY = 2,   /* the body may be as large as an import */
     SRV_JSON_BODY = 4,    /* 415 unless the body is application/json */
-    SRV_METRICS = 8       /* needs no key where metrics_open says so */
+    SRV_METRICS = 8,      /* needs no key where metrics_open says so */
+    SRV_LASTING = 16      /* long work, without a deadline of its own; it tells its progress */
 };
 
 /* An endpoint of the API: the one table of them (endpoints.c) serves dispatch, metrics and OpenAPI. */
@@ -72,6 +73,9 @@ SR_MUST_CHECK void *srv_alloc(srv_request *request, size_t bytes);
 bool srv_query(srv_request *request, const char *name, sr_str *value);
 /* A header of the request, or NULL; lives as long as the request has no answer. */
 const char *srv_header(const srv_request *request, const char *name);
+
+/* Moves the body into `body`, which is empty. */
+void srv_take_body(srv_request *request, sri_buffer *body);
 
 /* ---- Answers: exactly one of these -------------------------------------------------------------- */
 

@@ -7,6 +7,7 @@
 #ifndef SRV_SERVER_H
 #define SRV_SERVER_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "http.h"
@@ -28,6 +29,10 @@ struct srv_server {
     _Atomic(srv_settings *) settings;
     srv_http *http;
     srv_observe *observe;
+    struct srv_workers *workers;
+    pthread_rwlock_t
+        changes; /* held alone by changes of the table with a condition, shared by others */
+    atomic_bool fitting;
     _Atomic(sr_router *) router;
     atomic_bool draining; /* ready no more: it finishes what it has */
     uint64_t started_ns;

@@ -18,6 +18,7 @@
 #include "observe.h"
 #include "server.h"
 #include "tls.h"
+#include "workers.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -238,6 +239,7 @@ static void announce(const srv_server *server) {
 static void stop(srv_server *server) {
     sr_router *router = atomic_load(&server->router);
     srv_http_close(&server->http);
+    srv_workers_close(&server->workers);
     sr_router_close(&router);
     srv_observe_close(&server->observe);
 }
@@ -248,7 +250,9 @@ static int serve(srv_server *server, const sigset_t *ours, int argc, char **argv
     sr_router *router = NULL;
     raise_file_limit(config);
     server->started_ns = sri_nanoseconds();
-    sr_status code = srv_observe_open(server, &server->observe, &error);
+    pthread_rwlock_init(&server->changes, NULL);
+    sr_status code = srv_workers_open(&server->workers, &error);
+    if (code == SR_OK) code = srv_observe_open(server, &server->observe, &error);
     if (code == SR_OK) code = srv_http_open(server, &server->http, &error);
     if (code == SR_OK) {
         announce(server);

@@ -122,10 +122,13 @@ SR_MUST_CHECK sr_status sri_eval_run(sr_router *router, const sri_case *cases, s
                                      sr_error *error);
 void sri_eval_free(sri_eval *eval);
 
-/* ---- Report (report.c) ------------------------------------------------------------------------- */
+/* ---- Report (eval_json.c, report.c) ------------------------------------------------------------------------- */
 
 /* Appends the figures as one JSON object. False when memory is short. */
 bool sri_eval_append_json(const sri_eval *eval, sri_buffer *out);
+/* Appends, as members that follow others, `labels`, `confusion` ([expected, predicted, number], each a label's number or
+ * -1, where it is not 0), at most so many `failures` with their candidates, and `failure_count`. */
+bool sri_eval_append_details(const sri_eval *eval, size_t failures, sri_buffer *out);
 
 typedef struct sri_report_info {
     const char *title;    /* the file of labelled texts */

@@ -67,4 +67,7 @@ SR_MUST_CHECK sr_status sri_lint_run(sr_router *router, const sri_lint_options *
                                      sri_lint *lint, sr_error *error);
 void sri_lint_free(sri_lint *lint);
 
+/* Appends one object with at most `limit` findings of each kind; false when memory is short. */
+bool sri_lint_append_json(const sri_lint *lint, size_t limit, sri_buffer *out);
+
 #endif

@@ -1,5 +1,5 @@
 /*
- * report.c - an evaluation as JSON and as a page of HTML.
+ * report.c - an evaluation as a page of HTML.
  *
  * The page needs no other file and no network: style and drawings (SVG) are inside. All texts are
  * escaped: they come from users; and should one escape that, the page's own policy lets no script run but
@@ -13,38 +13,6 @@
 #include <string.h>
 
 #define MAX_FAILURES ((size_t)2000)
-
-/* ---- JSON -------------------------------------------------------------------------------------- */
-
-static bool append_number(sri_buffer *out, double number) {
-    return isnan(number) ? sri_buffer_append_str(out, "null")
-                         : sri_buffer_format(out, "%.7g", number);
-}
-
-bool sri_eval_append_json(const sri_eval *eval, sri_buffer *out) {
-    const sri_figures *f = &eval->figures;
-    const struct {
-        const char *name;
-        double value;
-    } members[] = {{"accuracy", f->accuracy},
-                   {"in_scope_accuracy", f->in_scope_accuracy},
-                   {"top3", f->top3},
-                   {"macro_f1", f->macro_f1},
-                   {"oos_recall", f->oos_recall},
-                   {"oos_auroc", f->oos_auroc},
-                   {"fpr95", f->fpr95},
-                   {"ece", f->ece},
-                   {"fast_share", f->fast_share},
-                   {"seconds", eval->seconds},
-                   {"queries_per_second", eval->queries_per_second}};
-    bool done = sri_buffer_format(out, "{\"n\":%zu", f->n);
-    for (size_t i = 0; done && i < SRI_COUNT(members); i++)
-        done = sri_buffer_format(out, ",\"%s\":", members[i].name) &&
-               append_number(out, members[i].value);
-    return done && sri_buffer_append_str(out, ",\"latency_ms\":{\"p50\":") &&
-           append_number(out, eval->p50) && sri_buffer_append_str(out, ",\"p99\":") &&
-           append_number(out, eval->p99) && sri_buffer_append_str(out, "}}");
-}
 
 /* ---- HTML: pieces ------------------------------------------------------------------------------ */
 

@@ -5,6 +5,7 @@
 #define SRI_IO_H
 
 #include "base/base.h"
+#include "text/json_write.h"
 
 typedef enum sri_format {
     SRI_FORMAT_UNKNOWN,
@@ -91,9 +92,14 @@ typedef struct sri_outfile {
     int descriptor;
     char *path, *temporary; /* temporary is NULL when written directly */
     sri_buffer pending;
+    bool (*sink)(void *user, const void *bytes, size_t len); /* NULL: a file */
+    void *sink_user;
 } sri_outfile;
 
 SR_MUST_CHECK sr_status sri_outfile_open(const char *path, sri_outfile *file, sr_error *error);
+/* Bytes go to a function instead, which returns false when they are not wanted any more: SR_ERR_CANCELLED. */
+void sri_outfile_to(sri_outfile *file, bool (*sink)(void *user, const void *bytes, size_t len),
+                    void *user);
 SR_MUST_CHECK sr_status sri_outfile_write(sri_outfile *file, const void *bytes, size_t len,
                                           sr_error *error);
 SR_MUST_CHECK sr_status sri_outfile_commit(sri_outfile *file, sr_error *error); /* closes it too */
@@ -116,11 +122,6 @@ bool sri_route_append_json(sri_buffer *buffer, const sr_route_view *route, bool 
 
 /* Append `text` so that a reader of the format gives it back. False when memory is short. */
 bool sri_append_csv(sri_buffer *buffer, sr_str text);
-bool sri_append_json(sri_buffer *buffer, sr_str text); /* what is not UTF-8 becomes U+FFFD */
 bool sri_append_yaml(sri_buffer *buffer, sr_str text); /* double-quoted */
-/* Appends a number with at most 7 decimals (the accuracy of a float below 1), "null" for NaN. */
-bool sri_append_number(sri_buffer *buffer, double number);
-/* Appends a number with as many digits as give it back exactly. */
-bool sri_append_exact(sri_buffer *buffer, double number);
 
 #endif

@@ -77,7 +77,7 @@ static sr_str member_text(const line_reader *in, size_t number) {
 static sr_status read_member(const line_reader *in, const char *key, const json_t *value,
                              size_t number, uint32_t label) {
     if (strcmp(key, "route") == 0 || strcmp(key, "name") == 0 ||
-        strcmp(key, "utterance_count") == 0)
+        strcmp(key, "utterance_count") == 0 || strcmp(key, "revision") == 0)
         return SR_OK;
     if (strcmp(key, "utterances") == 0) return read_utterances(in, value, label);
     if (strcmp(key, "threshold") == 0) return read_threshold(in, value, SR_THRESHOLD_COSINE, label);

@@ -72,8 +72,18 @@ sr_status sri_outfile_open(const char *path, sri_outfile *file, sr_error *error)
     return code;
 }
 
+void sri_outfile_to(sri_outfile *file, bool (*sink)(void *user, const void *bytes, size_t len),
+                    void *user) {
+    *file = (sri_outfile){.descriptor = -1, .sink = sink, .sink_user = user};
+}
+
 static sr_status flush(sri_outfile *file, sr_error *error) {
     size_t done = 0;
+    if (file->sink != NULL) {
+        bool taken = file->sink(file->sink_user, file->pending.data, file->pending.len);
+        file->pending.len = 0;
+        return taken ? SR_OK : sri_fail(error, SR_ERR_CANCELLED, NULL, "nobody reads the answer");
+    }
     while (done < file->pending.len) {
         ssize_t wrote =
             write(file->descriptor, file->pending.data + done, file->pending.len - done);
