@@ -31,7 +31,7 @@ typedef struct record {
     uint64_t hash;
     uint32_t len;
     uint8_t truncated, asked;
-    uint8_t unused[2];
+    uint16_t tokens;
 } record; /* then the vector, then the text, filled up to ALIGN bytes */
 
 /* Records begin at multiples of this, and the ring's size is one: no header is split. */
@@ -132,12 +132,18 @@ static void remove_slot(sri_cache *cache, cache_slot *slot) {
 
 /* ---- Getting and putting: the caller holds the mutex ------------------------------------------ */
 
-static bool get(sri_cache *cache, sr_str text, uint64_t hash, float *vector, uint8_t *truncated) {
+/* What is known of a text besides its vector. */
+typedef struct trait {
+    uint16_t tokens;
+    uint8_t truncated;
+} trait;
+
+static bool get(sri_cache *cache, sr_str text, uint64_t hash, float *vector, trait *traits) {
     const cache_slot *slot = find_text(cache, text, hash);
     if (slot->position == 0) return false;
     record *found = record_at(cache, slot->position);
     found->asked = 1;
-    *truncated = found->truncated;
+    *traits = (trait){found->tokens, found->truncated};
     ring_read(cache, slot->position + sizeof(record), vector, cache->vector_bytes);
     return true;
 }
@@ -160,8 +166,7 @@ static void pass_oldest(sri_cache *cache, int *spared) {
     cache->evictions++;
 }
 
-static void put(sri_cache *cache, sr_str text, uint64_t hash, const float *vector,
-                uint8_t truncated) {
+static void put(sri_cache *cache, sr_str text, uint64_t hash, const float *vector, trait traits) {
     size_t bytes = record_bytes(cache, text.len);
     int spared = 0;
     if (text.len > cache->longest || find_text(cache, text, hash)->position != 0) return;
@@ -169,8 +174,10 @@ static void put(sri_cache *cache, sr_str text, uint64_t hash, const float *vecto
            cache->entries == cache->entry_limit)
         pass_oldest(cache, &spared);
     *find_text(cache, text, hash) = (cache_slot){hash, cache->head};
-    *record_at(cache, cache->head) =
-        (record){.hash = hash, .len = (uint32_t)text.len, .truncated = truncated};
+    *record_at(cache, cache->head) = (record){.hash = hash,
+                                              .len = (uint32_t)text.len,
+                                              .tokens = traits.tokens,
+                                              .truncated = traits.truncated};
     ring_write(cache, cache->head + sizeof(record), vector, cache->vector_bytes);
     ring_write(cache, cache->head + sizeof(record) + cache->vector_bytes, text.data, text.len);
     cache->head += bytes;
@@ -188,8 +195,9 @@ typedef struct piece {
     uint16_t owner[SRI_CACHE_PIECE];     /* which text a row belongs to */
     uint16_t first[SRI_CACHE_PIECE];     /* the first text that equals text i, often i itself */
     uint16_t seen[2 * SRI_CACHE_PIECE];  /* table of missed texts: 1 + number; 0: free */
-    uint8_t truncated[SRI_CACHE_PIECE];  /* by text */
-    uint8_t missed_cut[SRI_CACHE_PIECE]; /* by row */
+    trait traits[SRI_CACHE_PIECE];       /* by text */
+    uint8_t missed_cut[SRI_CACHE_PIECE]; /* by row, as the next */
+    uint32_t missed_tokens[SRI_CACHE_PIECE];
     size_t missed_count, others;
 } piece;
 
@@ -214,7 +222,7 @@ static void look_up(sri_cache *cache, piece *p, const sr_str *texts, size_t n, f
         uint64_t hash = sri_hash(texts[i].data, texts[i].len, cache->seed);
         size_t row = n - 1 - p->others;
         pthread_mutex_lock(&cache->mutex);
-        bool found = get(cache, texts[i], hash, out + row * dimension, &p->truncated[i]);
+        bool found = get(cache, texts[i], hash, out + row * dimension, &p->traits[i]);
         pthread_mutex_unlock(&cache->mutex);
         size_t same = found ? SIZE_MAX : find_or_note(p, texts[i], hash);
         p->first[i] = (uint16_t)(same == SIZE_MAX ? i : p->owner[same]);
@@ -246,42 +254,51 @@ static void put_in_order(piece *p, size_t n, float *out, size_t dimension) {
         size_t first = p->first[i];
         if (first == i) continue;
         memcpy(out + i * dimension, out + first * dimension, dimension * sizeof *out);
-        p->truncated[i] = p->truncated[first];
+        p->traits[i] = p->traits[first];
     }
 }
 
-static sr_status encode_piece(sri_cache *cache, piece *p, sr_encoder *encoder, const sr_str *texts,
-                              size_t n, float *out, sr_error *error) {
+static sr_status encode_piece(sri_cache *cache, piece *p, sr_encoder *encoder, sri_encoding *job,
+                              size_t done, size_t n, sr_error *error) {
     size_t dimension = cache->vector_bytes / sizeof(float);
-    look_up(cache, p, texts, n, out);
+    float *out = job->out + done * dimension;
+    look_up(cache, p, job->texts + done, n, out);
     pthread_mutex_lock(&cache->mutex);
     cache->hits += p->others;
     cache->misses += p->missed_count;
     pthread_mutex_unlock(&cache->mutex);
     sr_status code = SR_OK;
-    if (p->missed_count > 0)
-        code =
-            encoder->kind->encode(encoder, p->missed, p->missed_count, out, p->missed_cut, error);
+    sri_encoding missed = {.texts = p->missed,
+                           .n = p->missed_count,
+                           .out = out,
+                           .truncated = p->missed_cut,
+                           .tokens = p->missed_tokens,
+                           .alone = job->alone};
+    if (p->missed_count > 0) code = encoder->kind->encode(encoder, &missed, error);
     if (code != SR_OK) return code;
+    job->computed += missed.computed;
     for (size_t row = 0; row < p->missed_count; row++) {
-        p->truncated[p->owner[row]] = p->missed_cut[row];
+        trait traits = {(uint16_t)p->missed_tokens[row], p->missed_cut[row]};
+        p->traits[p->owner[row]] = traits;
         pthread_mutex_lock(&cache->mutex);
-        put(cache, p->missed[row], p->hash[row], out + row * dimension, p->missed_cut[row]);
+        put(cache, p->missed[row], p->hash[row], out + row * dimension, traits);
         pthread_mutex_unlock(&cache->mutex);
     }
     put_in_order(p, n, out, dimension);
     return SR_OK;
 }
 
-sr_status sri_cache_encode(sri_cache *cache, sr_encoder *encoder, const sr_str *texts, size_t n,
-                           float *out, uint8_t *truncated, sr_error *error) {
-    size_t dimension = cache->vector_bytes / sizeof(float);
-    piece p; /* some 40 KB */
+sr_status sri_cache_encode(sri_cache *cache, sr_encoder *encoder, sri_encoding *job,
+                           sr_error *error) {
+    piece p; /* some 50 KB */
     sr_status code = SR_OK;
-    for (size_t done = 0; done < n && code == SR_OK; done += SRI_CACHE_PIECE) {
-        size_t count = SRI_MIN(n - done, (size_t)SRI_CACHE_PIECE);
-        code = encode_piece(cache, &p, encoder, texts + done, count, out + done * dimension, error);
-        if (code == SR_OK && truncated != NULL) memcpy(truncated + done, p.truncated, count);
+    for (size_t done = 0; done < job->n && code == SR_OK; done += SRI_CACHE_PIECE) {
+        size_t count = SRI_MIN(job->n - done, (size_t)SRI_CACHE_PIECE);
+        code = encode_piece(cache, &p, encoder, job, done, count, error);
+        for (size_t i = 0; i < count && code == SR_OK; i++) {
+            if (job->truncated != NULL) job->truncated[done + i] = p.traits[i].truncated;
+            if (job->tokens != NULL) job->tokens[done + i] = p.traits[i].tokens;
+        }
     }
     return code;
 }

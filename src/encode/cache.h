@@ -21,11 +21,12 @@ SR_MUST_CHECK sr_status sri_cache_open(size_t max_bytes, size_t dimension, sri_c
                                        sr_error *error);
 void sri_cache_close(sri_cache **cache);
 
-/* Encodes n texts, asking the encoder's kind only for those that are not remembered, and for equal
- * ones once (among SRI_CACHE_PIECE texts in a row). Allocates nothing. `truncated` may be NULL. */
+/* Does the job, asking the encoder's kind only for texts that are not remembered, and for equal
+ * ones once (among SRI_CACHE_PIECE texts in a row). Allocates nothing. */
 #define SRI_CACHE_PIECE 1024
-SR_MUST_CHECK sr_status sri_cache_encode(sri_cache *cache, sr_encoder *encoder, const sr_str *texts,
-                                         size_t n, float *out, uint8_t *truncated, sr_error *error);
+struct sri_encoding;
+SR_MUST_CHECK sr_status sri_cache_encode(sri_cache *cache, sr_encoder *encoder,
+                                         struct sri_encoding *job, sr_error *error);
 
 /* Longest text, in bytes, that is remembered: a 64th of the memory. Longer ones are encoded every
  * time, so that a few of them cannot push out everything else. */

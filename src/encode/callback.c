@@ -15,22 +15,23 @@ typedef struct callback_state {
     pthread_mutex_t mutex;
 } callback_state;
 
-static sr_status encode(sr_encoder *encoder, const sr_str *texts, size_t n, float *out,
-                        uint8_t *truncated, sr_error *error) {
+static sr_status encode(sr_encoder *encoder, sri_encoding *job, sr_error *error) {
     callback_state *state = encoder->state;
+    size_t n = job->n, dimension = (size_t)encoder->dimension;
     pthread_mutex_lock(&state->mutex);
-    int result = state->function(state->user, texts, n, out);
+    int result = state->function(state->user, job->texts, n, job->out);
     pthread_mutex_unlock(&state->mutex);
     if (result != 0)
         return sri_fail(error, SR_ERR_CALLBACK, encoder->name,
                         "encoder %s failed with %d on %zu texts", encoder->name, result, n);
     for (size_t i = 0; i < n; i++)
-        if (!sri_normalise(out + i * (size_t)encoder->dimension, (size_t)encoder->dimension))
+        if (!sri_normalise(job->out + i * dimension, dimension))
             return sri_fail(
                 error, SR_ERR_CALLBACK, encoder->name,
                 "encoder %s gave a vector that is zero or not finite for text %zu of %zu",
                 encoder->name, i + 1, n);
-    if (truncated != NULL) memset(truncated, 0, n);
+    if (job->truncated != NULL) memset(job->truncated, 0, n);
+    if (job->tokens != NULL) memset(job->tokens, 0, n * sizeof *job->tokens);
     return SR_OK;
 }
 

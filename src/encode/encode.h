@@ -6,6 +6,24 @@
 
 #include "base/base.h"
 
+/* Texts to be encoded, as by sr_encoder_encode(), and what is to be known of them besides. */
+typedef struct sri_encoding {
+    const sr_str *texts;
+    size_t n;
+    float *out;         /* n x dimension */
+    uint8_t *truncated; /* NULL, or n flags */
+    uint32_t *tokens;   /* NULL, or n counts of tokens, special ones included; 0 where the encoder has none */
+    /* Nothing is shared out to other threads: for callers that are many enough to keep all cores busy. At most `threads` of
+     * them compute at once. */
+    bool alone;
+    size_t computed; /* takes the tokens that were computed, not found in a cache */
+} sri_encoding;
+
+SR_MUST_CHECK sr_status sri_encoder_encode(sr_encoder *encoder, sri_encoding *job, sr_error *error);
+
+/* About as many tokens as a text has, for planning: of English, where a token has four to five bytes. */
+static inline size_t sri_guess_tokens(size_t bytes) { return (SRI_MIN(bytes, 4096) + 9) / 4; }
+
 /* Worker threads, 1 for a callback. */
 int sri_encoder_threads(const sr_encoder *encoder);
 

@@ -6,12 +6,11 @@
 
 #include "base/base.h"
 #include "encode/cache.h"
+#include "encode/encode.h"
 
-/* What a kind of encoder can do. `encode` writes n rows of `dimension` floats, normalised, and a
- * flag for each text that was truncated; n is at least 1. */
+/* What a kind of encoder can do. `encode` fills what the job asks for, rows normalised; n is at least 1. */
 typedef struct encoder_kind {
-    sr_status (*encode)(sr_encoder *encoder, const sr_str *texts, size_t n, float *out,
-                        uint8_t *truncated, sr_error *error);
+    sr_status (*encode)(sr_encoder *encoder, sri_encoding *job, sr_error *error);
     sr_status (*tokenize)(sr_encoder *encoder, sr_str text, int32_t *ids, size_t capacity,
                           size_t *count, uint8_t *truncated,
                           sr_error *error);                    /* NULL: has no tokens */

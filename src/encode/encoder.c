@@ -100,13 +100,18 @@ double sri_encoder_operations(const sr_encoder *encoder) { return encoder->opera
 
 int sri_encoder_threads(const sr_encoder *encoder) { return encoder->threads; }
 
+sr_status sri_encoder_encode(sr_encoder *encoder, sri_encoding *job, sr_error *error) {
+    sr_status code = check_texts(job->texts, job->n, error);
+    job->computed = 0;
+    if (code != SR_OK || job->n == 0) return code;
+    if (encoder->cache != NULL) return sri_cache_encode(encoder->cache, encoder, job, error);
+    return encoder->kind->encode(encoder, job, error);
+}
+
 sr_status sr_encoder_encode(sr_encoder *encoder, const sr_str *texts, size_t n, float *out,
                             uint8_t *truncated, sr_error *error) {
-    sr_status code = check_texts(texts, n, error);
-    if (code != SR_OK || n == 0) return code;
-    if (encoder->cache != NULL)
-        return sri_cache_encode(encoder->cache, encoder, texts, n, out, truncated, error);
-    return encoder->kind->encode(encoder, texts, n, out, truncated, error);
+    sri_encoding job = {.texts = texts, .n = n, .out = out, .truncated = truncated};
+    return sri_encoder_encode(encoder, &job, error);
 }
 
 sr_status sr_encoder_tokenize(sr_encoder *encoder, sr_str text, int32_t *ids, size_t capacity,

@@ -29,10 +29,8 @@ typedef struct static_encoder {
 
 typedef struct job {
     const sr_encoder *encoder;
-    const sr_str *texts;
-    size_t n;
-    float *out;
-    uint8_t *truncated;
+    const sri_encoding *of;
+    atomic_size_t computed;   /* tokens */
     atomic_size_t not_finite; /* 1 + the number of a text whose vector is not finite; 0: none */
 } job;
 
@@ -40,31 +38,37 @@ static void encode_range(job *j, size_t first, size_t end) {
     const static_encoder *s = j->encoder->state;
     size_t dimension = (size_t)j->encoder->dimension;
     sr_str prefix = sr_str_of(s->prefix);
+    const sri_encoding *of = j->of;
+    size_t sum = 0;
     int32_t ids[SRI_STATIC_TOKENS_MAX];
     for (size_t i = first; i < end; i++) {
         bool cut;
         size_t count =
-            sri_tokenize_bare(s->tokenizer, prefix, j->texts[i], ids, s->max_tokens, &cut);
-        if (!sri_static_model_embed(s->model, ids, count, s->unknown, j->out + i * dimension))
+            sri_tokenize_bare(s->tokenizer, prefix, of->texts[i], ids, s->max_tokens, &cut);
+        if (!sri_static_model_embed(s->model, ids, count, s->unknown, of->out + i * dimension))
             atomic_store(&j->not_finite, i + 1);
-        if (j->truncated != NULL) j->truncated[i] = cut;
+        if (of->truncated != NULL) of->truncated[i] = cut;
+        if (of->tokens != NULL) of->tokens[i] = (uint32_t)count;
+        sum += count;
     }
+    atomic_fetch_add(&j->computed, sum);
 }
 
 static void run_task(void *argument, size_t task, int slot) {
     (void)slot;
     job *j = argument;
-    encode_range(j, task * CHUNK, SRI_MIN((task + 1) * CHUNK, j->n));
+    encode_range(j, task * CHUNK, SRI_MIN((task + 1) * CHUNK, j->of->n));
 }
 
-static sr_status encode(sr_encoder *encoder, const sr_str *texts, size_t n, float *out,
-                        uint8_t *truncated, sr_error *error) {
+static sr_status encode(sr_encoder *encoder, sri_encoding *of, sr_error *error) {
     static_encoder *s = encoder->state;
-    job j = {.encoder = encoder, .texts = texts, .n = n, .out = out, .truncated = truncated};
-    if (s->pool == NULL || n <= CHUNK)
+    job j = {.encoder = encoder, .of = of};
+    size_t n = of->n;
+    if (s->pool == NULL || n <= CHUNK || of->alone)
         encode_range(&j, 0, n);
     else
         sri_pool_run(s->pool, run_task, &j, (n + CHUNK - 1) / CHUNK);
+    of->computed = atomic_load(&j.computed);
     size_t bad = atomic_load(&j.not_finite);
     if (bad == 0) return SR_OK;
     return sri_fail(error, SR_ERR_FORMAT, s->files.directory,

@@ -6,7 +6,8 @@
  * memory of its slot. So tokenising is spread over the threads too, weights are read from cache
  * once for many tokens, and nothing is allocated. How texts fall into batches is left to chance:
  * vectors do not depend on it. A text that comes alone is led by one thread, and those that are idle
- * share its steps (SR_PROFILE_LATENCY).
+ * share its steps (SR_PROFILE_LATENCY). Callers that are as many as the cores (the router's queue) each run
+ * their own batch (`alone`), so that nobody waits at the end of a batch for others.
  */
 #include "encode/encode_int.h"
 #include "encode/local_files.h"
@@ -43,10 +44,9 @@ typedef struct transformer {
 
 typedef struct job {
     const sr_encoder *encoder;
-    const sr_str *texts;
-    size_t n, task_tokens;
-    float *out;
-    uint8_t *truncated;
+    const sri_encoding *of;
+    size_t task_tokens;
+    atomic_size_t computed;   /* tokens */
     atomic_size_t next;       /* the first text that nobody has taken */
     atomic_size_t not_finite; /* 1 + the number of a text whose vector is not finite; 0: none */
 } job;
@@ -54,15 +54,17 @@ typedef struct job {
 /* Takes texts off the queue until the batch is full; returns their number. */
 static size_t fill_batch(job *j, slot *s) {
     const transformer *t = j->encoder->state;
+    const sri_encoding *of = j->of;
     size_t texts = 0;
     s->start[0] = 0;
     while (texts < TASK_TOKENS && s->start[texts] < j->task_tokens) {
         size_t i = atomic_fetch_add(&j->next, 1);
-        if (i >= j->n) break;
+        if (i >= of->n) break;
         bool truncated;
-        size_t count = sri_tokenize(t->tokenizer, sr_str_of(t->prefix), j->texts[i],
+        size_t count = sri_tokenize(t->tokenizer, sr_str_of(t->prefix), of->texts[i],
                                     s->ids + s->start[texts], t->max_tokens, &truncated);
-        if (j->truncated != NULL) j->truncated[i] = truncated;
+        if (of->truncated != NULL) of->truncated[i] = truncated;
+        if (of->tokens != NULL) of->tokens[i] = (uint32_t)count;
         s->index[texts] = i;
         s->start[texts + 1] = s->start[texts] + count;
         texts++;
@@ -70,53 +72,65 @@ static size_t fill_batch(job *j, slot *s) {
     return texts;
 }
 
-static void run_batch(job *j, sri_team *team, int slot_number) {
+/* False when there was none left. */
+static bool run_batch(job *j, sri_team *team, int slot_number) {
     const transformer *t = j->encoder->state;
     slot *s = &t->slots[slot_number];
     size_t dimension = (size_t)j->encoder->dimension, texts = fill_batch(j, s);
-    if (texts == 0) return;
+    if (texts == 0) return false;
+    atomic_fetch_add(&j->computed, s->start[texts]);
     sri_batch batch = {s->ids, s->start, texts};
     sri_model_forward(t->model, &batch, t->pooling, s->scratch, team, s->vectors);
     for (size_t i = 0; i < texts; i++) {
         float *vector = s->vectors + i * dimension;
         if (!sri_normalise(vector, dimension)) atomic_store(&j->not_finite, s->index[i] + 1);
-        memcpy(j->out + s->index[i] * dimension, vector, dimension * sizeof *vector);
+        memcpy(j->of->out + s->index[i] * dimension, vector, dimension * sizeof *vector);
     }
+    return true;
 }
 
 static void run_task(void *argument, size_t task, int slot_number) {
     (void)task;
-    run_batch(argument, NULL, slot_number);
+    (void)run_batch(argument, NULL, slot_number);
+}
+
+static void run_alone(void *argument, size_t task, int slot_number) {
+    (void)task;
+    while (run_batch(argument, NULL, slot_number)) {
+    }
 }
 
 static void lead_task(void *argument, sri_team *team, int slot_number) {
-    run_batch(argument, team, slot_number);
+    (void)run_batch(argument, team, slot_number);
 }
 
 /* Splits a small call evenly: 430 tokens on two threads are 4 tasks of 108, not 128 + 128 + 128 +
  * 46. */
 static size_t choose_task_tokens(const job *j, int threads) {
-    size_t bytes = 0;
-    for (size_t i = 0; i < j->n; i++) bytes += SRI_MIN(j->texts[i].len, 4096) + 9;
-    size_t share = bytes / 4 / (size_t)threads + 1; /* an English token has some 4 to 5 bytes */
+    size_t guess = 0;
+    for (size_t i = 0; i < j->of->n; i++) guess += sri_guess_tokens(j->of->texts[i].len);
+    size_t share = guess / (size_t)threads + 1;
     if (share > 16 * TASK_TOKENS) return TASK_TOKENS;
     size_t tasks = (share + TASK_TOKENS - 1) / TASK_TOKENS;
     return (share + tasks - 1) / tasks;
 }
 
-static sr_status encode(sr_encoder *encoder, const sr_str *texts, size_t n, float *out,
-                        uint8_t *truncated, sr_error *error) {
+static sr_status encode(sr_encoder *encoder, sri_encoding *of, sr_error *error) {
     transformer *t = encoder->state;
-    job j = {.encoder = encoder, .texts = texts, .n = n, .out = out, .truncated = truncated};
+    job j = {.encoder = encoder, .of = of};
+    size_t n = of->n;
     sr_status code = sri_model_pack(t->model, t->pool, error);
     if (code != SR_OK) return code;
-    j.task_tokens = choose_task_tokens(&j, encoder->threads);
-    if (n == 1 && t->profile == SR_PROFILE_LATENCY) {
+    j.task_tokens = choose_task_tokens(&j, of->alone ? 1 : encoder->threads);
+    if (of->alone) {
+        sri_pool_run(t->pool, run_alone, &j, 1);
+    } else if (n == 1 && t->profile == SR_PROFILE_LATENCY) {
         sri_pool_lead(t->pool, lead_task, &j);
     } else {
         /* At most one task a text; those that find the queue empty return at once. */
         sri_pool_run(t->pool, run_task, &j, n);
     }
+    of->computed = atomic_load(&j.computed);
     size_t bad = atomic_load(&j.not_finite);
     if (bad == 0) return SR_OK;
     return sri_fail(error, SR_ERR_FORMAT, t->files.directory,

@@ -39,17 +39,18 @@ typedef struct judge_run {
     sri_fit_candidate *candidates; /* slots x (slow: 1, fast: FAST_BLOCK) x candidate_k */
     sri_judgement *judgements;     /* fast: slots x FAST_BLOCK */
     size_t candidate_k;            /* asked of the heads */
+    atomic_uint_fast64_t search_ns, task_ns;
     atomic_bool failed;
 } judge_run;
 
 static void set_tasks(judge_run *run, size_t per_task) {
     run->tasks = (run->job->count + per_task - 1) / per_task;
-    run->slots = run->tasks == 1 ? 1 : (size_t)sri_pool_threads(run->job->router->pool);
+    run->slots = run->tasks == 1 || run->job->here ? 1 : (size_t)sri_pool_threads(run->job->router->pool);
 }
 
 static void run_tasks(judge_run *run, sri_task_fn *task) {
-    if (run->tasks == 1)
-        task(run, 0, 0);
+    if (run->slots == 1)
+        for (size_t i = 0; i < run->tasks; i++) task(run, i, 0);
     else
         sri_pool_run(run->job->router->pool, task, run, run->tasks);
 }
@@ -268,7 +269,7 @@ static bool run_search(const judge_run *run, size_t first, size_t n, search_desk
                                   .source = &desk->source},
                         .hits = hits,
                         .counts = counts};
-    bool shared = job->count == 1 && router->threads > 1 && router->profile == SR_PROFILE_LATENCY &&
+    bool shared = job->count == 1 && !job->here && router->threads > 1 && router->profile == SR_PROFILE_LATENCY &&
                   run->view->utterances >= LARGE_TABLE;
     if (shared)
         sri_pool_lead(router->pool, search, &self);
@@ -283,19 +284,22 @@ static void slow_task(void *argument, size_t task, int slot) {
     size_t first = task * run->per_task, n = SRI_MIN(run->per_task, job->count - first);
     sri_hit *hits = run->hits + (size_t)slot * run->per_task * run->k;
     size_t *counts = run->counts + (size_t)slot * run->per_task;
+    uint64_t begun = sri_nanoseconds();
     search_desk *desk = sri_desk_claim(job->router);
     if (desk == NULL || !run_search(run, first, n, desk, hits, counts))
         atomic_store(&run->failed, true);
+    atomic_fetch_add(&run->search_ns, sri_nanoseconds() - begun);
     for (size_t i = 0; i < n && !atomic_load(&run->failed); i++)
         slow_text(run, first + i, hits + i * run->k, counts[i], slot, desk);
     if (desk != NULL) sri_desk_leave(desk);
+    atomic_fetch_add(&run->task_ns, sri_nanoseconds() - begun);
 }
 
 static const live_fit *fit_of(const table_view *view) {
     return view->fitted != NULL && view->fitted->fit != NULL ? view->fitted : NULL;
 }
 
-bool sri_judge_slow(const judging *job) {
+bool sri_judge_slow(judging *job) {
     const sr_router *router = job->router;
     const table_view *view = job->view;
     judge_run run = {.job = job, .view = view, .fitted = fit_of(view)};
@@ -308,7 +312,7 @@ bool sri_judge_slow(const judging *job) {
     run.k = SRI_MIN(run.k, SRI_MAX(routes, (size_t)1));
     run.candidate_k = SRI_MAX(job->candidates, (size_t)1);
     if (run.fitted != NULL) run.candidate_k = SRI_MIN(run.candidate_k, run.fitted->count);
-    size_t share = (job->count + threads - 1) / threads;
+    size_t share = job->here ? job->count : (job->count + threads - 1) / threads;
     run.per_task = SRI_MAX(SRI_MIN(share, (size_t)SRI_INDEX_QUERY_BLOCK), (size_t)1);
     set_tasks(&run, run.per_task);
     run.hits = make(run.slots, run.per_task, run.k, sizeof *run.hits);
@@ -319,6 +323,8 @@ bool sri_judge_slow(const judging *job) {
     bool enough = run.hits != NULL && run.counts != NULL && run.scores != NULL &&
                   run.fit_hits != NULL && run.candidates != NULL;
     if (enough) run_tasks(&run, slow_task);
+    job->search_ns = atomic_load(&run.search_ns);
+    job->task_ns = atomic_load(&run.task_ns);
     sri_free(run.hits);
     sri_free(run.counts);
     sri_free(run.scores);

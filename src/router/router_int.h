@@ -232,12 +232,15 @@ typedef struct judging {
     size_t candidates;    /* to show */
     bool no_reject;
     bool alone; /* the fast path answers all */
+    bool here;  /* nothing is shared out to other threads */
     text_answer *answers;
     shown_candidate *shown; /* count x candidates */
+    uint64_t search_ns;     /* takes the time that threads spent in the index, on the slow path */
+    uint64_t task_ns;       /* and in all, added up */
 } judging;
 
 /* False when memory is short, or the fast encoder failed. */
-SR_MUST_CHECK bool sri_judge_slow(const judging *job);
+SR_MUST_CHECK bool sri_judge_slow(judging *job);
 SR_MUST_CHECK bool sri_judge_fast(const judging *job);
 
 #endif

@@ -1,6 +1,7 @@
 /* vectors.c - texts to vectors by the router's encoder, for those who want no decision. */
 #include <string.h>
 
+#include "encode/encode.h"
 #include "router/router_int.h"
 
 sr_status sr_router_encode(sr_router *router, const sr_str *texts, size_t n, sr_vectors **handle,
@@ -17,8 +18,9 @@ sr_status sr_router_encode(sr_router *router, const sr_str *texts, size_t n, sr_
     uint32_t *tokens = sri_alloc_zero(n, sizeof *tokens);
     if (made == NULL || values == NULL || truncated == NULL || tokens == NULL)
         code = sri_fail_memory(error);
-    if (code == SR_OK)
-        code = sr_encoder_encode(router->encoder, texts, n, values, truncated, error);
+    sri_encoding job = {
+        .texts = texts, .n = n, .out = values, .truncated = truncated, .tokens = tokens};
+    if (code == SR_OK) code = sri_encoder_encode(router->encoder, &job, error);
     if (code != SR_OK) {
         sri_free(made);
         sri_free(values);
