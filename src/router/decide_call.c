@@ -40,7 +40,7 @@ static sr_status check_options(const sr_decide_options *options, sr_error *error
     return sri_fail(error, SR_ERR_INVALID, "path", "there is no path %d", (int)options->path);
 }
 
-static sr_status check_texts(const sr_str *texts, size_t n, sr_error *error) {
+sr_status sri_check_texts(const sr_str *texts, size_t n, sr_error *error) {
     if (texts == NULL && n > 0)
         return sri_fail(error, SR_ERR_INVALID, "texts", "%zu texts, but none are given", n);
     for (size_t i = 0; i < n; i++) {
@@ -132,7 +132,7 @@ sr_status sri_call_begin(decide_call *call, sr_router *router, const sr_str *tex
     *call = (decide_call){0};
     sr_status code = sri_take_options(&options, sizeof options, given, "sr_decide_options", error);
     if (code == SR_OK) code = check_options(&options, error);
-    if (code == SR_OK) code = check_texts(texts, n, error);
+    if (code == SR_OK) code = sri_check_texts(texts, n, error);
     if (code == SR_OK) code = sri_router_look(router, error);
     if (code != SR_OK) return code;
     call->no_reject = options.no_reject != 0;

@@ -136,7 +136,9 @@ static sr_status make_router(const sr_options *options, sr_router **handle, sr_e
     bool enough = router->database != NULL && (options->model == NULL || router->model != NULL) &&
                   (options->prefix == NULL || router->prefix != NULL) &&
                   (options->fast_model == NULL || router->fast_model != NULL);
-    return enough ? sri_epoch_open(&router->epoch, error) : sri_fail_memory(error);
+    if (!enough) return sri_fail_memory(error);
+    sr_status code = sri_epoch_open(&router->epoch, error);
+    return code == SR_OK ? sri_queue_open(router, error) : code;
 }
 
 static sr_status open_store(sr_router *router, sr_error *error) {
@@ -185,6 +187,7 @@ sr_status sr_router_open(const sr_options *given, sr_router **handle, sr_error *
 void sr_router_close(sr_router **handle) {
     if (handle == NULL || *handle == NULL) return;
     sr_router *router = *handle;
+    sri_queue_close(router);
     sri_refitter_stop(router);
     if (router->store != NULL) sri_group_close(router);
     sri_desks_free(router);

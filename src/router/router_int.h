@@ -127,6 +127,7 @@ struct sr_router {
     pthread_mutex_t fitting;
     struct name_vectors *names; /* of routes, from the last fit; guarded by `fitting` */
     struct refitter *refitter;  /* NULL without SR_OPEN_REFIT */
+    struct sri_queue *queue;    /* made with the router */
 };
 
 /* Loads the model and the vectors if that is still to be done. */
@@ -201,6 +202,12 @@ void sri_refitter_stop(
     sr_router *router); /* waits for it, which takes no longer than one step of a fit */
 /* Says that the table has changed: by any thread, holding any lock. */
 void sri_refitter_wake(sr_router *router);
+
+/* ---- The queue (queue.c) ---------------------------------------------------------------------------------- */
+
+SR_MUST_CHECK sr_status sri_queue_open(sr_router *router, sr_error *error);
+/* Answers all that was accepted, and ends the queue's threads. */
+void sri_queue_close(sr_router *router);
 
 /* ---- Judging (judge.c) -------------------------------------------------------------------------------------- */
 
