@@ -40,6 +40,7 @@ typedef struct transformer {
     size_t max_tokens;
     char prefix[256];
     local_files files;
+    atomic_bool begun; /* a call has come */
 } transformer;
 
 typedef struct job {
@@ -115,11 +116,18 @@ static size_t choose_task_tokens(const job *j, int threads) {
     return (share + tasks - 1) / tasks;
 }
 
+/* Weights are packed for all texts to come, unless this may be the only one. */
+static sr_status prepare(transformer *t, const sri_encoding *of, sr_error *error) {
+    bool first = !atomic_exchange(&t->begun, true);
+    if (first && of->n == 1 && !of->alone && sri_model_runs_unpacked(t->model)) return SR_OK;
+    return sri_model_pack(t->model, t->pool, error);
+}
+
 static sr_status encode(sr_encoder *encoder, sri_encoding *of, sr_error *error) {
     transformer *t = encoder->state;
     job j = {.encoder = encoder, .of = of};
     size_t n = of->n;
-    sr_status code = sri_model_pack(t->model, t->pool, error);
+    sr_status code = prepare(t, of, error);
     if (code != SR_OK) return code;
     j.task_tokens = choose_task_tokens(&j, of->alone ? 1 : encoder->threads);
     if (of->alone) {

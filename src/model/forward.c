@@ -4,11 +4,13 @@
  * Tokens of all texts stand one after another as the rows of one matrix; only attention looks at
  * where a text begins and ends. Every row is computed by the same operations in the same order
  * whatever its neighbours, so a text's vector does not depend on its batch. With CLS pooling the
- * last layer computes only the first row of each text beyond the keys and values. Shapes: M tokens,
+ * last layer computes only the first row of each text beyond the keys and values. Weights that are not
+ * packed yet are packed by those who multiply by them, each their own columns. Shapes: M tokens,
  * D hidden, I intermediate. Source: Devlin et al., BERT (2019); post-layer-norm encoder, erf GELU.
  */
 #include "model/model_int.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -27,6 +29,7 @@ struct sri_scratch {
     uint8_t *q;    /* [M, max(D, I)] */
     float *scale;  /* [M] */
     int32_t *zero; /* [M] */
+    void *packed;  /* a product of a model that is not packed: touched only then */
 };
 
 sr_status sri_scratch_open(const sri_model *model, size_t tokens, size_t longest,
@@ -46,7 +49,9 @@ sr_status sri_scratch_open(const sri_model *model, size_t tokens, size_t longest
         sri_alloc_aligned(tokens * sri_round_up(SRI_MAX(c->hidden, c->intermediate), SRI_K_STEP));
     s->scale = sri_alloc_aligned(tokens * sizeof(float));
     s->zero = sri_alloc_aligned(tokens * sizeof(int32_t));
-    if (s->x && s->wide && s->narrow && s->context && s->attention && s->q && s->scale && s->zero)
+    s->packed = sri_alloc_aligned(sri_model_runs_unpacked(model) ? sri_largest_product(model) : 0);
+    if (s->x && s->wide && s->narrow && s->context && s->attention && s->q && s->scale && s->zero &&
+        s->packed)
         return SR_OK;
     sri_scratch_close(handle);
     return sri_fail_memory(error);
@@ -63,6 +68,7 @@ void sri_scratch_close(sri_scratch **handle) {
     sri_free_aligned(s->q);
     sri_free_aligned(s->scale);
     sri_free_aligned(s->zero);
+    sri_free_aligned(s->packed);
     sri_free(s);
     *handle = NULL;
 }
@@ -73,6 +79,7 @@ typedef struct pass {
     const sri_batch *batch;
     sri_scratch *scratch;
     sri_team *team; /* NULL: this thread alone */
+    bool packed;    /* the model was when the pass began */
 } pass;
 
 /* Into how many chunks `units` are cut, of at least `least` each: one without a team. */
@@ -83,6 +90,8 @@ static size_t chunks_of(const pass *p, size_t units, size_t least) {
 
 typedef struct linear_step {
     const linear *linear;
+    void *packed; /* its weights */
+    bool pack;    /* they have yet to be packed */
     const float *x;
     size_t m;
     sri_quantized quantized;
@@ -116,10 +125,11 @@ static void product_chunk(void *argument, size_t chunk) {
     size_t first = steps * chunk / step->chunks * SRI_N_STEP;
     size_t last = SRI_MIN(steps * (chunk + 1) / step->chunks * SRI_N_STEP, l->n);
     sri_product product = {step->y, l->n, first, last, step->activation};
+    if (step->pack) sri_pack_channels(l, first, last, step->packed, NULL);
     if (l->quantised)
-        sri_kernels_get()->gemm_s8.run(&step->quantized, step->m, l->packed, l->k, &product);
+        sri_kernels_get()->gemm_s8.run(&step->quantized, step->m, step->packed, l->k, &product);
     else
-        sri_kernels_get()->gemm_f32.run(step->x, step->m, l->packed, l->k, &product);
+        sri_kernels_get()->gemm_f32.run(step->x, step->m, step->packed, l->k, &product);
 }
 
 /* y [m, n] = act(x [m, k] W^T + b), x [m, k] having been quantised by run_norm(). */
@@ -127,6 +137,8 @@ static void run_product(const pass *p, const linear *l, const float *x, size_t m
                         sri_activation activation, float *y) {
     linear_step step = {.linear = l, .x = x, .m = m, .activation = activation, .y = y};
     step.quantized = quantized_rows(p->scratch, l->k);
+    step.pack = !p->packed;
+    step.packed = p->packed ? l->packed : p->scratch->packed;
     step.chunks = chunks_of(p, (l->n + SRI_N_STEP - 1) / SRI_N_STEP, 1);
     sri_team_run(p->team, product_chunk, &step, step.chunks);
 }
@@ -277,7 +289,9 @@ void sri_model_forward(const sri_model *model, const sri_batch *batch, sr_poolin
                        sri_scratch *scratch, sri_team *team, float *out) {
     size_t hidden = model->config.hidden, layers = model->config.layers;
     bool cls = pooling == SR_POOLING_CLS;
-    pass p = {model, batch, scratch, team};
+    pass p = {model, batch, scratch, team,
+              atomic_load_explicit(&model->packed, memory_order_acquire)};
+    assert(p.packed || sri_model_runs_unpacked(model));
     embed(&p);
     for (size_t i = 0; i < layers; i++) run_layer(&p, i, cls && i + 1 == layers);
     for (size_t t = 0; t < batch->texts; t++) {

@@ -25,6 +25,10 @@ const sri_config *sri_model_config(const sri_model *model);
  * call. */
 SR_MUST_CHECK sr_status sri_model_pack(sri_model *model, sri_pool *pool, sr_error *error);
 
+/* Whether a forward pass may be run before: it then packs what it needs and forgets it, which is
+ * quicker for a single text, and gives the same bits. False where weights are not int8. */
+bool sri_model_runs_unpacked(const sri_model *model);
+
 /* Memory for one forward pass at a time of at most `tokens` tokens, in texts of at most `longest`.
  * */
 typedef struct sri_scratch sri_scratch;
@@ -39,7 +43,8 @@ typedef struct sri_batch {
     size_t texts;
 } sri_batch;
 
-/* Writes [texts, hidden] pooled vectors, not yet normalised; the model must have been packed. Row t is the same whatever else is in
+/* Writes [texts, hidden] pooled vectors, not yet normalised. The model must have been packed, unless
+ * it runs unpacked. Row t is the same whatever else is in
  * the batch. `pooling` is CLS or MEAN. */
 void sri_model_forward(const sri_model *model, const sri_batch *batch, sr_pooling pooling,
                        sri_scratch *scratch, sri_team *team, float *out);

@@ -21,7 +21,7 @@ typedef struct stored {
 
 /* y = act(x W^T + b); the packed weights' layout is that of the kernel that runs them. */
 typedef struct linear {
-    void *packed; /* of no use before sri_model_pack() */
+    void *packed; /* NULL before sri_model_pack() */
     size_t n, k;
     bool quantised;
     stored parts[SRI_STACKED_MAX];
@@ -54,5 +54,17 @@ struct sri_model {
     pthread_mutex_t packing;
     atomic_bool packed;
 };
+
+/* ---- model_pack.c ---------------------------------------------------------------------------- */
+
+/* Whether int8 weights can be packed from where they stand in the file. */
+bool sri_packs_in_place(const linear *product);
+
+/* The bytes of its largest product, packed. */
+size_t sri_largest_product(const sri_model *model);
+
+/* Packs channels first to last - 1 (multiples of SRI_N_STEP, or n) into their place in `packed`.
+ * `room`: [SRI_N_STEP, k] int8 or floats; NULL where weights are packed in place. */
+void sri_pack_channels(const linear *product, size_t first, size_t last, void *packed, void *room);
 
 #endif

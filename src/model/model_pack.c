@@ -1,14 +1,17 @@
 /*
  * model_pack.c - packs the weights of a model's products for the kernels of this CPU.
  *
- * Weights are packed when the first text needs them, on all threads, since most of the time goes to
- * the first touch of memory. They stand in one block, in the order in which they are used, so that
- * what a kernel fetches ahead at the end of one is the beginning of the next. A thread packs one
- * product, by SRI_N_STEP channels at a time, and gives the file's pages back.
+ * Weights are packed on all threads, since most of the time goes to the first touch of memory. They
+ * stand in one block, in the order in which they are used, so that what a kernel fetches ahead at
+ * the end of one is the beginning of the next. A thread packs one product, by SRI_N_STEP channels
+ * at a time, and gives the file's pages back.
  *
- * Large pages for the block were rejected: a hundredth faster, but where memory is fragmented, the
- * first text waits tens of milliseconds. So was packing each layer when the first text comes to it:
- * a text needs them all.
+ * Before that, a pass packs what it needs as it goes, and forgets it (forward.c): packing takes as
+ * long as a few passes, touching 20 MB of memory for the first time three times as long, and many a
+ * process has only one text.
+ *
+ * Large pages for the block were rejected: a hundredth faster, but where memory is fragmented,
+ * packing waits tens of milliseconds.
  */
 #include "model/model_int.h"
 
@@ -95,24 +98,42 @@ static void pack_f32(const channels *c, void *packed) {
     sri_kernels_get()->gemm_f32.pack(&(sri_weights_f32){c->room, c->bias, c->count, k}, packed);
 }
 
+bool sri_packs_in_place(const linear *product) {
+    return product->quantised && (product->rows == product->n || product->rows % SRI_N_STEP == 0);
+}
+
+size_t sri_largest_product(const sri_model *model) {
+    size_t largest = 0;
+    for (size_t i = 0; i < model->config.layers * PRODUCTS; i++) {
+        const linear *product = product_of(model, i);
+        largest = SRI_MAX(largest, packed_size(product, product->n));
+    }
+    return largest;
+}
+
+void sri_pack_channels(const linear *product, size_t first, size_t last, void *packed, void *room) {
+    channels c = {.product = product, .room = room};
+    for (c.first = first; c.first < last; c.first += SRI_N_STEP) {
+        c.count = SRI_MIN(last - c.first, (size_t)SRI_N_STEP);
+        read_parameters(&c);
+        char *place = (char *)packed + packed_size(product, c.first);
+        if (product->quantised)
+            pack_s8(&c, place);
+        else
+            pack_f32(&c, place);
+    }
+}
+
 /* False when memory is short. */
 static bool pack_product(const linear *product) {
-    bool in_place =
-        product->quantised && (product->rows == product->n || product->rows % SRI_N_STEP == 0);
-    channels c = {.product = product};
-    size_t width = product->quantised ? sizeof(int8_t) : sizeof(float);
-    if (!in_place) c.room = sri_alloc_array(product->k, SRI_N_STEP * width);
-    if (!in_place && c.room == NULL) return false;
-    for (; c.first < product->n; c.first += SRI_N_STEP) {
-        c.count = SRI_MIN(product->n - c.first, (size_t)SRI_N_STEP);
-        read_parameters(&c);
-        char *packed = (char *)product->packed + packed_size(product, c.first);
-        if (product->quantised)
-            pack_s8(&c, packed);
-        else
-            pack_f32(&c, packed);
+    void *room = NULL;
+    if (!sri_packs_in_place(product)) {
+        size_t width = product->quantised ? sizeof(int8_t) : sizeof(float);
+        room = sri_alloc_array(product->k, SRI_N_STEP * width);
+        if (room == NULL) return false;
     }
-    sri_free(c.room);
+    sri_pack_channels(product, 0, product->n, product->packed, room);
+    sri_free(room);
     return true;
 }
 
@@ -140,6 +161,13 @@ static sr_status pack_all(sri_model *model, sri_pool *pool, sr_error *error) {
     if (pool != NULL) sri_pool_run(pool, pack_task, &p, count);
     for (size_t i = 0; pool == NULL && i < count; i++) pack_task(&p, i, 0);
     return atomic_load(&p.failed) ? sri_fail_memory(error) : SR_OK;
+}
+
+bool sri_model_runs_unpacked(const sri_model *model) {
+    bool runs = true;
+    for (size_t i = 0; i < model->config.layers * PRODUCTS; i++)
+        runs = runs && sri_packs_in_place(product_of(model, i));
+    return runs;
 }
 
 sr_status sri_model_pack(sri_model *model, sri_pool *pool, sr_error *error) {
