@@ -14,7 +14,7 @@ import { colour, theme } from "./theme.js";
 import {
   Empty,
   Icon,
-  IconButton,
+  Name,
   Notice,
   SearchField,
   integer,
@@ -353,7 +353,9 @@ function Overlaps({ lint, problem, pair, onPair }) {
               onClick={() => onPair(pair === pairOf(finding) ? null : pairOf(finding))}
             >
               <span class="name">
-                {finding.route} <span class="soft">and</span> {finding.other_route}
+                <Name name={finding.route} />
+                <br />
+                <span class="soft">and</span> <Name name={finding.other_route} />
               </span>
               <span
                 class="soft number"

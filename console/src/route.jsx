@@ -18,6 +18,7 @@ import {
   GrowingText,
   Icon,
   IconButton,
+  Name,
   Notice,
   SearchField,
   integer,
@@ -319,7 +320,9 @@ export function RouteDetail({ name, onGone }) {
         <a class="icon-button back" href="#/routes" aria-label="Back to the list">
           <Icon name="back" />
         </a>
-        <h2>{route.route}</h2>
+        <h2>
+          <Name name={route.route} />
+        </h2>
         {may && (
           <button type="button" class="danger" onClick={remove}>
             <Icon name="trash" /> Delete route

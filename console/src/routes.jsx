@@ -17,14 +17,17 @@ const search = value("");
 
 const go = (name) => (location.hash = name ? `#/routes/${encodeURIComponent(name)}` : "#/routes");
 
-/* The matching routes as far as they have been read: { rows, matching, total, problem, more(upTo) }. */
+/*
+ * The matching routes as far as they have been read: { rows, count, exact, total, problem, more(upTo) }. How many
+ * match is not known before a search has been read to its end; until then there is at least one more.
+ */
 function useRoutes(words, version) {
-  const empty = { rows: [], matching: null, total: null, cursor: null, problem: null };
+  const empty = { rows: [], count: null, exact: true, total: null, cursor: null, problem: null };
   const [list, setList] = useState(empty);
   const run = useRef(null);
 
   const read = async (here, upTo) => {
-    if (here.busy || (here.list.matching !== null && !here.list.cursor)) return;
+    if (here.busy || (here.list.count !== null && !here.list.cursor)) return;
     here.busy = true;
     try {
       do {
@@ -35,13 +38,10 @@ function useRoutes(words, version) {
           here.stop.signal,
         );
         const rows = [...here.list.rows, ...page.routes];
-        here.list = {
-          rows,
-          matching: page.matching,
-          total: page.total,
-          cursor: page.cursor,
-          problem: null,
-        };
+        const { matching, total, cursor } = page;
+        const exact = matching !== null || !cursor;
+        const count = matching ?? rows.length + (cursor ? 1 : 0);
+        here.list = { rows, count, exact, total, cursor, problem: null };
         setList(here.list);
       } while (here.list.cursor && here.list.rows.length < upTo);
     } catch (problem) {
@@ -91,11 +91,11 @@ function List({ list, current }) {
     list.addEventListener("scroll", look, { passive: true });
     return () => watch.disconnect();
   }, []);
-  const count = list.matching ?? 0;
+  const count = list.count ?? 0;
   const from = Math.max(0, Math.floor(view.top / ROW) - SPARE);
   const to = Math.min(count, Math.ceil((view.top + view.height) / ROW) + SPARE);
   useEffect(() => {
-    list.more(Math.min(count, to + PAGE / 2));
+    list.more(list.exact ? Math.min(count, to + PAGE / 2) : to + PAGE / 2);
   });
 
   /* Arrow keys go from row to row, which may not be drawn yet. */
@@ -167,10 +167,9 @@ function NewRoute({ onClose }) {
 }
 
 const said = (list, words) => {
-  if (list.matching === null) return "Reading…";
-  return words
-    ? `${integer(list.matching)} of ${integer(list.total)}`
-    : `${integer(list.total)} routes`;
+  if (list.count === null) return "Reading…";
+  if (!words) return `${integer(list.total)} routes`;
+  return `${list.exact ? "" : "at least "}${integer(list.count)} of ${integer(list.total)}`;
 };
 
 function Nothing({ list, words }) {
@@ -206,7 +205,7 @@ export function RoutesPage({ rest: current }) {
         </header>
         <SearchField label="Search routes" value={words} onInput={search.set} data-slash />
         {list.problem && <Notice problem={list.problem} />}
-        {list.matching === 0 ? (
+        {list.count === 0 ? (
           <Nothing list={list} words={words.trim()} />
         ) : (
           <List key={words} list={list} current={current} />

@@ -105,6 +105,8 @@ export function changed(label, undo) {
   undoable.set((stack) => [...stack.slice(-49), entry]);
   changes.set((n) => n + 1);
   refreshInfo();
+  /* Changes are taken back in turn: only the last one has a button. */
+  toasts.set((all) => all.map((one) => ({ ...one, action: null })));
   toast(label, { action: { label: "Undo", run: () => undo_(entry) } });
 }
 

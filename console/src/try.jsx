@@ -13,6 +13,7 @@ import {
   GrowingText,
   Icon,
   IconButton,
+  Name,
   Notice,
   SearchField,
   cosine,
@@ -153,15 +154,18 @@ function Ask() {
 /* ---- The decision ---- */
 
 const reasons = {
-  below_threshold: "The best candidate is below its route's threshold.",
-  ambiguous: "The best two candidates are too close to each other.",
   empty_table: "The table has no utterances yet.",
   empty_text: "The text is blank.",
 };
 
 function why(decision) {
   const [first, second] = decision.candidates;
-  if (decision.status !== "matched") return reasons[decision.reason] || decision.reason;
+  if (decision.reason === "below_threshold" && first)
+    return `The best candidate, ${first.route}, is below its threshold: ${percent(first.confidence, 0)} sure.`;
+  if (decision.reason === "ambiguous" && second)
+    return `${first.route} and ${second.route} are too close to each other.`;
+  if (decision.status !== "matched")
+    return reasons[decision.reason] || decision.reason.replaceAll("_", " ");
   if (!first) return "Accepted.";
   const sure = `${percent(first.confidence, 0)} sure`;
   return second
@@ -210,7 +214,9 @@ function Candidates({ result, onAdd }) {
         {result.candidates.map((one, i) => (
           <li key={one.route} class={i === 0 && result.status === "matched" ? "best" : ""}>
             <div class="candidate">
-              <a href={`#/routes/${encodeURIComponent(one.route)}`}>{one.route}</a>
+              <a href={`#/routes/${encodeURIComponent(one.route)}`}>
+                <Name name={one.route} />
+              </a>
               <span class="figures">
                 <span title="Confidence">{percent(one.confidence)}</span>
                 {one.score !== null && (
@@ -442,7 +448,9 @@ export function TryPage() {
               <q>{result.text}</q>
               {result.read_as && <span class="soft"> read as “{result.read_as}”</span>}
             </p>
-            <p class="verdict">{answer(result) || "No route"}</p>
+            <p class="verdict">
+              <Name name={answer(result) || "No route"} />
+            </p>
             <p class="soft">{why(result)}</p>
             <Change before={before} result={result} />
             {result.truncated && (

@@ -1,7 +1,7 @@
 /*
  * Small parts that every page uses: icons, fields, notices, toasts, dialogs, and numbers as people read them.
  */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { dismiss, toasts, useValue } from "./store.js";
 
 /* ---- Numbers ---- */
@@ -21,6 +21,15 @@ export function duration(ns) {
     ns < 1e3 ? [1, "ns"] : ns < 1e6 ? [1e3, "µs"] : ns < 1e9 ? [1e6, "ms"] : [1e9, "s"];
   return `${Number((ns / unit).toPrecision(3))} ${name}`;
 }
+
+/* A route's name, which may be broken after what joins its words. */
+export const Name = ({ name }) =>
+  name.split(/(?<=[_./-])/).map((part, i) => (
+    <>
+      {i > 0 && <wbr />}
+      {part}
+    </>
+  ));
 
 /* ---- Icons, on a grid of 20 ---- */
 
@@ -195,7 +204,7 @@ export function Toasts() {
 
 export function Dialog({ title, onClose, children }) {
   const dialog = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => {
     dialog.current.showModal();
   }, []);
   return (
