@@ -12,7 +12,7 @@
 #include "decide/fit_int.h"
 
 #define MAGIC   "SynFit\r\n"
-#define VERSION 2u
+#define VERSION 3u
 
 /* A fit for this many routes is not made in the first place; nor read. */
 #define MAX_ROUTES (1u << 22)

@@ -157,10 +157,11 @@ SR_MUST_CHECK sr_status sri_held_add(sri_held *held, sri_trainer *trainer, const
 
 #define SRI_SCOPE_FEATURES 3
 
-/* Features of a score, each less its mean and divided by its deviation, added up and divided by the sum's
- * deviation, all of them over the table's own texts. */
+/* Features of a score, each less its mean and divided by its deviation, added up with weights and divided by the
+ * sum's deviation; means and deviations are of the table's own texts. */
 typedef struct sri_scale {
-    double mean[SRI_SCOPE_FEATURES], deviation[SRI_SCOPE_FEATURES], sum_deviation;
+    double mean[SRI_SCOPE_FEATURES], deviation[SRI_SCOPE_FEATURES], weight[SRI_SCOPE_FEATURES];
+    double sum_deviation;
 } sri_scale;
 
 enum { SRI_STACK_VECTOR, SRI_STACK_FAST, SRI_STACK_NEAREST, SRI_STACK };
@@ -175,6 +176,7 @@ typedef struct sri_knobs {
     double has_oos;
     double oos_mean[SRI_SCOPE_FEATURES], oos_deviation[SRI_SCOPE_FEATURES];
     sri_logit slow_in_scope, fast_in_scope;
+    sri_logit settled;     /* confidence of what the fast path answers by itself (fit_weigh.c) */
     double auto_threshold; /* on confidence; 0: whichever is likelier, right or out of scope */
     double gate_scope,
         gate_confidence; /* of the fast path, on its score and its posterior; 2: never */
@@ -198,6 +200,15 @@ void sri_weigh_slow(const sri_knobs *knobs, const sri_evidence *evidence, size_t
 void sri_weigh_fast(const sri_knobs *knobs, const sri_evidence *evidence, size_t routes,
                     const uint8_t *usable, float *posterior, sri_reading *reading);
 double sri_scaled(const sri_scale *scale, const double *features);
+
+/* What the confidence of a settled answer is a logistic function of. */
+#define SRI_SETTLED_FEATURES (SRI_SCOPE_FEATURES + 1)
+void sri_settled_features(const sri_knobs *knobs, const sri_reading *reading, double posterior,
+                          double x[SRI_SETTLED_FEATURES]);
+/* Whether the fast path's answer may stand, by the posterior of its best route. */
+bool sri_settles(const sri_knobs *knobs, const sri_reading *reading, double posterior);
+/* Brings in_scope of such an answer to the slow path's scale. */
+void sri_settle(const sri_knobs *knobs, double posterior, sri_reading *reading);
 
 /* Settles score and in_scope of a reading by its features, when knobs that they depend on have changed. */
 void sri_rescore_slow(const sri_knobs *knobs, sri_reading *reading);

@@ -171,10 +171,11 @@ bool sri_fit_judge_fast(const sri_fit *fit, const sr_str *texts, size_t n, const
         sri_reading reading;
         if (!fast_evidence(fit, texts[i], i, usable, &d, &evidence)) return false;
         sri_weigh_fast(&fit->knobs, &evidence, fit->route_count, usable, d.posterior, &reading);
+        bool settled = reading.best != SRI_FIT_OUT_OF_SCOPE &&
+                       sri_settles(&fit->knobs, &reading, d.posterior[reading.best]);
+        if (settled) sri_settle(&fit->knobs, d.posterior[reading.best], &reading);
         answer(fit, &reading, d.posterior, usable, k, candidates + i * k, &judgements[i]);
-        judgements[i].settled = reading.best != SRI_FIT_OUT_OF_SCOPE &&
-                                reading.score >= fit->knobs.gate_scope &&
-                                d.posterior[reading.best] >= fit->knobs.gate_confidence;
+        judgements[i].settled = settled;
     }
     return true;
 }

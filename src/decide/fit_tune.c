@@ -7,8 +7,9 @@
  *   3. with out-of-scope examples, or labelled ones, the probability of being in scope;
  *   4. the gate of the fast path: the lowest posterior from which on the answers that it gives are not worse
  *      than the slow path's;
- *   5. thresholds for targets, if there are any;
- *   6. what all that achieves on the same texts.
+ *   5. the confidence of the answers that the fast path gives by itself;
+ *   6. thresholds for targets, if there are any;
+ *   7. what all that achieves on the same texts.
  * Five numbers or so are chosen on thousands of texts, so that the last is hardly flattered.
  */
 #include <math.h>
@@ -117,6 +118,14 @@ static void rescore_all(tuning *t) {
     }
 }
 
+static double confidence_of(const tuning *t, size_t i) {
+    return t->slow[i].in_scope * t->slow_posterior[i];
+}
+
+static bool settled(const tuning *t, size_t i) {
+    return sri_settles(t->knobs, &t->fast[i], t->fast_posterior[i]);
+}
+
 /* ---- 1. Which route ----------------------------------------------------------------------------------------- */
 
 static void spread_hits(tuning *t) {
@@ -157,7 +166,7 @@ static bool weigh_experts(tuning *t) {
 
 /* Usual deviations; one below 0 is a share of the mean. */
 static const double usual_slow[SRI_SCOPE_FEATURES + 1] = {0.05, 0.06, -0.2, 2.7};
-static const double usual_fast[SRI_SCOPE_FEATURES + 1] = {-0.2, 0.15, 0.2, 2.3};
+static const double usual_fast[SRI_SCOPE_FEATURES + 1] = {-0.2, 0.15, 0.2, 3.1};
 
 /* Of `n` numbers whose sum and sum of squares are given. */
 static double deviation_of(double n, double sum, double squares, double usual) {
@@ -170,7 +179,7 @@ static double deviation_of(double n, double sum, double squares, double usual) {
 static void measure_scale(const tuning *t, const sri_reading *readings, const double *usual,
                           sri_scale *scale) {
     double n = (double)t->inside_count, squares = 0;
-    *scale = (sri_scale){.sum_deviation = 1};
+    scale->sum_deviation = 1;
     for (int f = 0; f < SRI_SCOPE_FEATURES; f++) {
         double sum = 0, square = 0;
         for (size_t i = 0; i < t->inside_count; i++) {
@@ -381,11 +390,32 @@ static bool set_gate(tuning *t) {
     return true;
 }
 
-/* ---- 5. Targets ----------------------------------------------------------------------------------------------- */
+/* ---- 5. Settled answers --------------------------------------------------------------------------------------- */
 
-static double confidence_of(const tuning *t, size_t i) {
-    return t->slow[i].in_scope * t->slow_posterior[i];
+#define SETTLED_TEXTS 20.0 /* that the usual function is worth */
+
+/* On the held-out texts that pass the gate and belong to a route. */
+static bool match_settled(tuning *t) {
+    scope_samples s;
+    double *scores = sri_alloc_array(t->inside_count, sizeof *scores);
+    bool enough = open_scope(t->inside_count, SRI_SETTLED_FEATURES, &s) && scores != NULL;
+    for (size_t i = 0; i < t->inside_count && enough; i++) {
+        uint32_t at = t->inside[i];
+        if (!settled(t, at)) continue;
+        scores[s.n] = log_odds(confidence_of(t, at));
+        s.weights[s.n] = 1;
+        sri_settled_features(t->knobs, &t->fast[at], t->fast_posterior[at], add_scope(&s, true));
+    }
+    if (enough) {
+        sri_logit_data data = {s.n, s.width, s.x, s.labels, s.weights};
+        sri_logit_match(&data, scores, &sri_knobs_prior.settled, SETTLED_TEXTS, &t->knobs->settled);
+    }
+    close_scope(&s);
+    sri_free(scores);
+    return enough;
 }
+
+/* ---- 6. Targets ----------------------------------------------------------------------------------------------- */
 
 typedef struct judged {
     double confidence;
@@ -472,16 +502,11 @@ static bool set_threshold(tuning *t) {
     return true;
 }
 
-/* ---- 6. Findings ---------------------------------------------------------------------------------------------- */
+/* ---- 7. Findings ---------------------------------------------------------------------------------------------- */
 
 #define BINS 15
 
 static double share(double part, double whole) { return whole > 0 ? part / whole : NAN; }
-
-static bool settled(const tuning *t, size_t i) {
-    return t->fast[i].score >= t->knobs->gate_scope &&
-           t->fast_posterior[i] >= t->knobs->gate_confidence;
-}
 
 static void count_right(const tuning *t, sri_fit_findings *f) {
     double neighbours = 0, slow = 0, fast = 0, automatic = 0, answered = 0;
@@ -589,7 +614,8 @@ sr_status sri_tune(const sri_fit_table *table, const sri_samples *samples, const
     *knobs = sri_knobs_prior;
     *trials = NULL;
     bool enough = open_tuning(&t) && weigh_experts(&t) && tell_scope(&t) && set_gate(&t) &&
-                  set_threshold(&t) && copy_trials(&t, trials) && find_out(&t, findings);
+                  match_settled(&t) && set_threshold(&t) && copy_trials(&t, trials) &&
+                  find_out(&t, findings);
     close_tuning(&t);
     return enough ? SR_OK : sri_fail_memory(error);
 }

@@ -9,26 +9,40 @@
  * Whether any. Three features, each standardised by the table's own held-out texts, are added up. Slow: how near the
  * nearest centre of a route is, which alone tells strangers apart better than the best cosine or the largest
  * logit; the cosine of the best route's best utterance; the sum of its logits in both heads. Fast: the largest
- * logit, the cosine to the nearest prototype of that route (both: fit_centres.c), and the share of known lexical
- * features. A fixed logistic function of the sum is the probability. It is not fitted to the table:
+ * logit, the cosine to the nearest prototype of that route (both: fit_centres.c), which counts twice, and the share
+ * of known lexical features. A fixed logistic function of the sum is the probability. It is not fitted to the table:
  * routes left out to play strangers are far nearer than strangers are, and what is fitted to them
  * turns down much too much. The constants were chosen on validation texts of CLINC150 and on training texts of
- * Banking77, and because of the standardisation the same ones serve tables of 5 and of 100 utterances a route.
+ * Banking77; because of the standardisation the same ones serve tables of 5 and of 100 utterances a route.
  * With examples of texts that are out of scope, these are a class of their own in the heads, and how far its
  * logits and the nearest example's cosine stand out joins the score (fit_tune.c).
+ *
+ * Settled answers. Confidences of the fast path have a scale of their own, and where both paths answer, one list is
+ * made of both: a stranger that the fast path lets pass would stand above nearly all that the slow path has answered,
+ * and a text of the table near the gate too. So the confidence of what the fast path settles is what the slow path says
+ * of such texts: its log-odds are fitted by least squares to the slow path's, on the held-out texts that pass the
+ * gate, by the three features and how sure the fast head is. Measured on CLINC150's validation texts with tables that
+ * lack two of its ten domains, whose texts are the strangers: the automatic path's AUROC was .0012 below the slow
+ * path's, with this and a gate that lets 63 instead of 65 % pass, .0004; with the prototype's cosine counted twice,
+ * which was chosen there as well, the two are alike.
  */
 #include <math.h>
 
 #include "decide/fit_int.h"
+#include "decide/logarithm.h"
 
 #define UNUSABLE (-1e4F) /* a logit whose probability is next to 0 */
+#define DOUBT    0.001   /* added to the posterior's distance from 1: a head is never surer */
 
 const sri_knobs sri_knobs_prior = {
     .stack = {1, 0.7, 6},
     .sharpness = 1,
+    .slow_scope = {.deviation = {1, 1, 1}, .weight = {1, 1, 1}, .sum_deviation = 1},
+    .fast_scope = {.deviation = {1, 1, 1}, .weight = {1, 2, 1}, .sum_deviation = 1},
     .slow_in_scope = {.bias = 6, .weight = {2.4}},
     .fast_in_scope = {.bias = 6, .weight = {2.4}},
-    .gate_scope = -0.4,
+    .settled = {.bias = 1.2, .weight = {0, 0.4, 0.2, 0.85}},
+    .gate_scope = -0.25,
     .gate_confidence = 0.9,
 };
 
@@ -53,10 +67,14 @@ static uint32_t normalise(float *posterior, size_t routes, const uint8_t *usable
     return best;
 }
 
+static double standard(const sri_scale *scale, const double *features, int i) {
+    return (features[i] - scale->mean[i]) / scale->deviation[i];
+}
+
 double sri_scaled(const sri_scale *scale, const double *features) {
     double sum = 0;
     for (int i = 0; i < SRI_SCOPE_FEATURES; i++)
-        sum += (features[i] - scale->mean[i]) / scale->deviation[i];
+        sum += scale->weight[i] * standard(scale, features, i);
     return sum / scale->sum_deviation;
 }
 
@@ -138,4 +156,25 @@ void sri_weigh_fast(const sri_knobs *knobs, const sri_evidence *evidence, size_t
     reading->features[1] = evidence->fast_centre;
     reading->features[2] = evidence->coverage;
     sri_rescore_fast(knobs, reading);
+}
+
+/* ---- Settled answers ----------------------------------------------------------------------------------------- */
+
+void sri_settled_features(const sri_knobs *knobs, const sri_reading *reading, double posterior,
+                          double x[SRI_SETTLED_FEATURES]) {
+    for (int i = 0; i < SRI_SCOPE_FEATURES; i++)
+        x[i] = standard(&knobs->fast_scope, reading->features, i);
+    x[SRI_SCOPE_FEATURES] = -sri_ln(SRI_MAX(1 - posterior, 0) + DOUBT);
+}
+
+bool sri_settles(const sri_knobs *knobs, const sri_reading *reading, double posterior) {
+    return reading->best != SRI_FIT_OUT_OF_SCOPE && reading->score >= knobs->gate_scope &&
+           posterior >= knobs->gate_confidence;
+}
+
+void sri_settle(const sri_knobs *knobs, double posterior, sri_reading *reading) {
+    double x[SRI_SETTLED_FEATURES];
+    sri_settled_features(knobs, reading, posterior, x);
+    double confidence = sri_logistic(sri_logit_score(&knobs->settled, x, SRI_SETTLED_FEATURES));
+    reading->in_scope = SRI_MIN(confidence / posterior, 1);
 }

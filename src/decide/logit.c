@@ -108,8 +108,7 @@ static bool descend(const problem *p, double *beta, const double *step, double *
     return false;
 }
 
-void sri_logit_fit(const sri_logit_data *data, const sri_logit *prior, double strength,
-                   sri_logit *model) {
+static problem problem_of(const sri_logit_data *data, const sri_logit *prior, double strength) {
     problem p = {.data = data};
     for (size_t r = 0; r < data->width; r++) {
         p.prior[r] = prior->weight[r];
@@ -117,6 +116,17 @@ void sri_logit_fit(const sri_logit_data *data, const sri_logit *prior, double st
     }
     p.prior[data->width] = prior->bias;
     p.strength[data->width] = strength / 4;
+    return p;
+}
+
+static void take_over(const double *beta, size_t width, sri_logit *model) {
+    *model = (sri_logit){.bias = beta[width]};
+    for (size_t j = 0; j < width; j++) model->weight[j] = beta[j];
+}
+
+void sri_logit_fit(const sri_logit_data *data, const sri_logit *prior, double strength,
+                   sri_logit *model) {
+    problem p = problem_of(data, prior, strength);
     double beta[SIZE], step[SIZE], hessian[SIZE][SIZE];
     memcpy(beta, p.prior, sizeof beta);
     double loss = loss_at(&p, beta);
@@ -125,6 +135,25 @@ void sri_logit_fit(const sri_logit_data *data, const sri_logit *prior, double st
         solve(hessian, step, data->width + 1);
         if (!descend(&p, beta, step, &loss)) break;
     }
-    *model = (sri_logit){.bias = beta[data->width]};
-    for (size_t j = 0; j < data->width; j++) model->weight[j] = beta[j];
+    take_over(beta, data->width, model);
+}
+
+void sri_logit_match(const sri_logit_data *data, const double *scores, const sri_logit *prior,
+                     double strength, sri_logit *model) {
+    problem p = problem_of(data, prior, strength);
+    size_t n = data->width + 1;
+    double hessian[SIZE][SIZE] = {{0}}, beta[SIZE] = {0}, x[SIZE];
+    for (size_t r = 0; r < n; r++) hessian[r][r] = p.strength[r];
+    x[data->width] = 1;
+    for (size_t i = 0; i < data->n; i++) {
+        memcpy(x, data->x + i * data->width, data->width * sizeof *x);
+        double away = data->weights[i] * (scores[i] - score_at(&p, p.prior, i));
+        for (size_t r = 0; r < n; r++) {
+            beta[r] += away * x[r];
+            for (size_t c = 0; c <= r; c++) hessian[r][c] += data->weights[i] * x[r] * x[c];
+        }
+    }
+    solve(hessian, beta, n);
+    for (size_t r = 0; r < n; r++) beta[r] += p.prior[r];
+    take_over(beta, data->width, model);
 }

@@ -27,6 +27,11 @@ typedef struct sri_logit_data {
 void sri_logit_fit(const sri_logit_data *data, const sri_logit *prior, double strength,
                    sri_logit *model);
 
+/* The model whose scores are nearest to `scores` [n], instead of to labels, which are not read: minimises the sum of
+ * weight / 2 * (score - scores[i])^2 and the same terms of `prior`. */
+void sri_logit_match(const sri_logit_data *data, const double *scores, const sri_logit *prior,
+                     double strength, sri_logit *model);
+
 /* bias + sum of weight * x over `width` features. */
 double sri_logit_score(const sri_logit *model, const double *x, size_t width);
 double sri_logistic(double score);

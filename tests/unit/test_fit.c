@@ -140,6 +140,27 @@ static void the_gate_asks_whether_a_text_is_in_scope(void **state) {
     assert_false(settled);
 }
 
+/* Answers of both paths are put into one order by their confidence, so both have to mean the same by it: what the
+ * slow path says of texts that it has not seen. */
+static void settled_answers_are_as_sure_as_slow_ones(void **state) {
+    (void)state;
+    double fast = 0, slow = 0;
+    size_t settled = 0, count;
+    const sri_fit_trial *trials = sri_fit_trials(shared.fit, &count);
+    for (size_t i = 0; i < count; i++)
+        slow += log(trials[i].confidence / (1.0 - trials[i].confidence)) / (double)count;
+    for (size_t i = 0; i < shared.held.count; i++) {
+        verdict v = fast_of(shared.fit, shared.held.list[i]);
+        if (!v.of.settled) continue;
+        fast += log(v.best[0].confidence / (1.0 - v.best[0].confidence));
+        settled++;
+    }
+    assert_true(settled > 10);
+    assert_true(fabs(fast / (double)settled - slow) < 1);
+    const sri_logit *learned = &shared.fit->knobs.settled, *usual = &sri_knobs_prior.settled;
+    assert_true(memcmp(learned, usual, sizeof *usual) != 0);
+}
+
 static void findings_are_plausible(void **state) {
     (void)state;
     const sri_fit_findings *f = &shared.findings;
@@ -977,6 +998,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(strangers_are_told_apart),
         cmocka_unit_test(what_is_undecided_is_not_settled),
         cmocka_unit_test(the_gate_asks_whether_a_text_is_in_scope),
+        cmocka_unit_test(settled_answers_are_as_sure_as_slow_ones),
         cmocka_unit_test(findings_are_plausible),
         cmocka_unit_test(a_masked_route_is_no_candidate),
         cmocka_unit_test(with_all_masked_there_is_none),

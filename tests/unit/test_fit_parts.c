@@ -424,6 +424,24 @@ static void separable_samples_stay_finite(void **state) {
     assert_true(sri_logistic(800) == 1 && sri_logistic(-800) >= 0 && sri_logistic(0) == 0.5);
 }
 
+/* Scores that a model gives are matched by that model; without samples the prior stays. */
+static void scores_are_matched(void **state) {
+    (void)state;
+    regression r = make_regression();
+    sri_logit wanted = {.bias = -1.5}, found;
+    for (size_t j = 0; j < WIDTH; j++) wanted.weight[j] = 0.25 * (double)j - 0.3;
+    double scores[N];
+    for (size_t i = 0; i < N; i++) scores[i] = sri_logit_score(&wanted, r.x + i * WIDTH, WIDTH);
+    sri_logit_data data = {N, WIDTH, r.x, r.labels, r.weights}, none = {.width = WIDTH};
+    sri_logit_match(&data, scores, &r.prior, 1e-6, &found);
+    for (size_t j = 0; j < WIDTH; j++) assert_true(fabs(found.weight[j] - wanted.weight[j]) < 1e-5);
+    assert_true(fabs(found.bias - wanted.bias) < 1e-5);
+    sri_logit_match(&data, scores, &r.prior, 1e9, &found);
+    assert_true(fabs(found.weight[0] - r.prior.weight[0]) < 1e-3);
+    sri_logit_match(&none, NULL, &r.prior, 1, &found);
+    assert_memory_equal(&found, &r.prior, sizeof found);
+}
+
 /* ---- Stacking ---------------------------------------------------------------------------------------------- */
 
 #define ROUTES 5
@@ -568,7 +586,7 @@ static void few_texts_leave_usual_weights(void **state) {
 
 static sri_knobs plain_knobs(void) {
     sri_knobs knobs = sri_knobs_prior;
-    sri_scale scale = {{0.7, 0.7, 3}, {0.1, 0.1, 2}, 2};
+    sri_scale scale = {{0.7, 0.7, 3}, {0.1, 0.1, 2}, {1, 1, 1}, 2};
     knobs.slow_scope = knobs.fast_scope = scale;
     return knobs;
 }
@@ -649,6 +667,34 @@ static void nothing_known_is_no_trouble(void **state) {
     assert_true(reading.best == NO_ROUTE && reading.in_scope == 0 && posterior[1] == 0);
 }
 
+/* A weight counts a feature so many times. */
+static void weights_count_features(void **state) {
+    (void)state;
+    sri_scale scale = {{0, 0, 0}, {1, 1, 1}, {1, 2, 0.5}, 2};
+    const double features[3] = {1, 10, 100};
+    assert_true(fabs(sri_scaled(&scale, features) - (1 + 20 + 50) / 2.0) < 1e-12);
+}
+
+static void settled_answers_have_a_scale_of_their_own(void **state) {
+    (void)state;
+    sri_knobs knobs = plain_knobs();
+    knobs.settled = (sri_logit){.bias = 0.5, .weight = {0, 0.5, 0, 0.25}};
+    sri_reading reading = {.best = 1, .features = {0.7, 0.8, 3}, .score = 0.1, .in_scope = 0.2};
+    double posterior = 0.95;
+    sri_settle(&knobs, posterior, &reading);
+    double wanted = 0.5 + 0.5 * 1 - 0.25 * log(0.05 + 0.001);
+    assert_true(fabs(reading.in_scope * posterior - 1 / (1 + exp(-wanted))) < 1e-9);
+    knobs.settled.bias = 50; /* never more than certain */
+    sri_settle(&knobs, posterior, &reading);
+    assert_true(reading.in_scope == 1);
+    assert_true(sri_settles(&knobs, &reading, 0.95));
+    assert_false(sri_settles(&knobs, &reading, knobs.gate_confidence - 0.01));
+    reading.score = knobs.gate_scope - 0.01;
+    assert_false(sri_settles(&knobs, &reading, 0.95));
+    reading = (sri_reading){.best = NO_ROUTE, .score = 9};
+    assert_false(sri_settles(&knobs, &reading, 1));
+}
+
 int main(int argc, char **argv) {
     model = open_static(argc > 1 ? argv[1] : ".");
     const struct CMUnitTest tests[] = {
@@ -667,12 +713,15 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_bias_alone_is_the_log_odds),
         cmocka_unit_test(without_evidence_the_prior_stays),
         cmocka_unit_test(separable_samples_stay_finite),
+        cmocka_unit_test(scores_are_matched),
         cmocka_unit_test(the_expert_who_knows_is_heard),
         cmocka_unit_test(stacking_ends_at_the_least_loss),
         cmocka_unit_test(few_texts_leave_usual_weights),
         cmocka_unit_test(experts_are_added_up),
         cmocka_unit_test(nearer_texts_are_likelier_in_scope),
         cmocka_unit_test(nothing_known_is_no_trouble),
+        cmocka_unit_test(weights_count_features),
+        cmocka_unit_test(settled_answers_have_a_scale_of_their_own),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     sr_encoder_close(&model);
