@@ -14,6 +14,8 @@ SR_MUST_CHECK sr_status srv_observe_open(srv_server *server, srv_observe **obser
 void srv_observe_close(srv_observe **observe);
 /* The router is there. */
 void srv_observe_ready(srv_server *server);
+/* The router and the HTTP layer are about to be closed: nothing is looked up in them any more. */
+void srv_observe_quiet(srv_server *server);
 
 /* ---- A request, in this order ----------------------------------------------------------------------- */
 

@@ -88,6 +88,16 @@ static const setting settings[] = {
      "lines for requests: none, errors (status 500 and above, but 503) or all"},
     {"metrics_routes", WHOLE, AT(metrics_routes), "200", 0, 10000,
      "with counters of their own; the others share one"},
+    {"otlp_endpoint", TEXT, AT(otlp_endpoint), NULL, 0, 0,
+     "OpenTelemetry collector for traces and metrics, such as http://127.0.0.1:4318"},
+    {"otlp_headers", TEXT, AT(otlp_headers), NULL, 0, 0,
+     "name=value, with commas: sent to the collector with everything"},
+    {"otlp_metrics_seconds", SECONDS, AT(otlp_metrics_seconds), "60", 0, 86400,
+     "between two exports of metrics; 0: none"},
+    {"trace_ratio", REAL, AT(trace_ratio), "0.01", 0, 1,
+     "share of requests that are traced, where the caller has not decided"},
+    {"service_name", TEXT, AT(service_name), "synaptoroute", 0, 0,
+     "that traces and metrics are sent under"},
 };
 
 /* What a reload may change. */

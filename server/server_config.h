@@ -29,6 +29,8 @@ typedef struct srv_config {
     bool log_texts;
     char *log_requests;
     long metrics_routes;
+    char *otlp_endpoint, *otlp_headers, *service_name;
+    double trace_ratio, otlp_metrics_seconds;
     /* Not settings: what follows from them. */
     bool tls; /* a certificate is given */
     bool print_config, quiet;

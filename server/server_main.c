@@ -238,6 +238,7 @@ static void announce(const srv_server *server) {
 
 static void stop(srv_server *server) {
     sr_router *router = atomic_load(&server->router);
+    srv_observe_quiet(server);
     srv_http_close(&server->http);
     srv_workers_close(&server->workers);
     sr_router_close(&router);

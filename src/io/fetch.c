@@ -9,9 +9,6 @@
  *
  * Redirects are followed here rather than by libcurl, so that it is plain to see where the token goes and that
  * https is never left for http.
- *
- * libcurl is loaded with dlopen() by whoever pulls: with the two dozen libraries behind it, it would otherwise
- * double the time that every start of the program takes.
  */
 #include "io/fetch.h"
 
@@ -35,13 +32,8 @@ sr_status sri_fetch_file(sri_fetch *fetch, const char *url, const char *part, ui
 
 #else
 
-#define CURL_DISABLE_TYPECHECK
-#include <curl/curl.h>
-/* Macros over variadic functions, which here are called through pointers. */
-#undef curl_easy_setopt
-#undef curl_easy_getinfo
+#include "io/curl_api.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -58,23 +50,9 @@ sr_status sri_fetch_file(sri_fetch *fetch, const char *url, const char *part, ui
 #define LONGEST_PAUSE   8.0
 #define LONGEST_ASKED   60.0 /* pause that a server may ask for */
 
-typedef struct curl_functions {
-    CURLcode (*global_init)(long flags);
-    CURL *(*init)(void);
-    void (*reset)(CURL *curl);
-    void (*cleanup)(CURL *curl);
-    CURLcode (*set)(CURL *curl, CURLoption option, ...);
-    CURLcode (*get)(CURL *curl, CURLINFO info, ...);
-    CURLcode (*perform)(CURL *curl);
-    const char *(*explain)(CURLcode code);
-    struct curl_slist *(*append)(struct curl_slist *list, const char *text);
-    void (*free_list)(struct curl_slist *list);
-} curl_functions;
-
 struct sri_fetch {
     const sri_fetch_options *options;
-    void *library;
-    curl_functions api;
+    sri_curl api;
     CURL *curl;
     bool connected; /* a server has answered: there is a network */
 };
@@ -104,47 +82,15 @@ typedef struct transfer {
     char problem[400];   /* why the last attempt failed */
 } transfer;
 
-/* ---- Loading --------------------------------------------------------------------------------- */
-
-static bool load_functions(sri_fetch *fetch) {
-    static const char *const libraries[] = {"libcurl.so.4", "libcurl-gnutls.so.4",
-                                            "libcurl.4.dylib"};
-    struct {
-        const char *name;
-        void *target;
-    } functions[] = {{"curl_global_init", &fetch->api.global_init},
-                     {"curl_easy_init", &fetch->api.init},
-                     {"curl_easy_reset", &fetch->api.reset},
-                     {"curl_easy_cleanup", &fetch->api.cleanup},
-                     {"curl_easy_setopt", &fetch->api.set},
-                     {"curl_easy_getinfo", &fetch->api.get},
-                     {"curl_easy_perform", &fetch->api.perform},
-                     {"curl_easy_strerror", &fetch->api.explain},
-                     {"curl_slist_append", &fetch->api.append},
-                     {"curl_slist_free_all", &fetch->api.free_list}};
-    for (size_t i = 0; i < SRI_COUNT(libraries) && fetch->library == NULL; i++)
-        fetch->library = dlopen(libraries[i], RTLD_NOW | RTLD_LOCAL);
-    if (fetch->library == NULL) return false;
-    for (size_t i = 0; i < SRI_COUNT(functions); i++) {
-        void *function = dlsym(fetch->library, functions[i].name);
-        if (function == NULL) return false;
-        memcpy(functions[i].target, &function, sizeof function);
-    }
-    return true;
-}
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 sr_status sri_fetch_open(const sri_fetch_options *options, sri_fetch **handle, sr_error *error) {
     *handle = NULL;
     sri_fetch *fetch = sri_alloc_zero(1, sizeof *fetch);
     if (fetch == NULL) return sri_fail_memory(error);
     fetch->options = options;
-    sr_status code = SR_OK;
-    if (!load_functions(fetch))
-        code = sri_fail(error, SR_ERR_UNSUPPORTED, NULL,
-                        "downloading needs libcurl, which cannot be loaded; install it (Debian: "
-                        "libcurl4)");
-    else if (fetch->api.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK ||
-             (fetch->curl = fetch->api.init()) == NULL)
+    sr_status code = sri_curl_load(&fetch->api, "downloading", error);
+    if (code == SR_OK && (fetch->curl = fetch->api.init()) == NULL)
         code = sri_fail(error, SR_ERR_UNSUPPORTED, NULL, "libcurl cannot be started");
     if (code == SR_OK)
         *handle = fetch;
@@ -153,7 +99,6 @@ sr_status sri_fetch_open(const sri_fetch_options *options, sri_fetch **handle, s
     return code;
 }
 
-/* The library stays loaded: what it registered with the process must not go away. */
 void sri_fetch_close(sri_fetch **handle) {
     if (*handle == NULL) return;
     if ((*handle)->curl != NULL) (*handle)->api.cleanup((*handle)->curl);
@@ -410,7 +355,7 @@ static bool request_headers(transfer *t, const char *url, struct curl_slist **li
 
 static CURLcode request(transfer *t, const char *url) {
     sri_fetch *fetch = t->fetch;
-    const curl_functions *api = &fetch->api;
+    const sri_curl *api = &fetch->api;
     struct curl_slist *headers = NULL;
     if (!request_headers(t, url, &headers)) {
         api->free_list(headers);
