@@ -4,6 +4,7 @@
  */
 import { useMemo, useRef, useState } from "preact/hooks";
 import { stream } from "./api.js";
+import { Fit } from "./fit.jsx";
 import { Matrix, NONE } from "./matrix.jsx";
 import { allowed, useValue, value } from "./store.js";
 import { Choice, Icon, Notice, SearchField, cosine, duration, integer, percent } from "./ui.jsx";
@@ -329,7 +330,10 @@ export function EvaluatePage() {
         <p class="soft">How well labelled texts are decided by the table as it is now</p>
       </header>
       {allowed("admin") ? (
-        <Chooser />
+        <>
+          <Fit />
+          <Chooser />
+        </>
       ) : (
         <Notice
           problem={{

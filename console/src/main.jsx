@@ -131,6 +131,11 @@ const Navigation = ({ current }) => (
   </nav>
 );
 
+function deciders({ fit, fit_pending: pending }) {
+  if (fit !== "heads") return "nearest utterances";
+  return pending ? `trained heads, ${integer(pending)} pending` : "trained heads";
+}
+
 function About({ info }) {
   if (!info) return <div class="about" />;
   const role = info.caller?.role;
@@ -142,6 +147,8 @@ function About({ info }) {
       </dd>
       <dt>Revision</dt>
       <dd>{integer(info.revision)}</dd>
+      <dt>Decided by</dt>
+      <dd>{deciders(info)}</dd>
       <dt>Model</dt>
       <dd>{info.model || info.stored_model || "–"}</dd>
       {role && (
@@ -195,8 +202,14 @@ function Console() {
   const { phase, info, problem } = useValue(session);
   const [help, setHelp] = useState(false);
   useShortcuts(() => setHelp(true));
+  /* The table may have changed elsewhere: look again with each page, and when the window is looked at again. */
   useEffect(() => {
-    refreshInfo();
+    if (session.get().phase !== "signin") refreshInfo();
+  }, [now.page]);
+  useEffect(() => {
+    const looked = () => document.hidden || session.get().phase === "signin" || refreshInfo();
+    document.addEventListener("visibilitychange", looked);
+    return () => document.removeEventListener("visibilitychange", looked);
   }, []);
   return (
     <div class="frame">

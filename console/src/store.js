@@ -37,10 +37,11 @@ export const session = value({ phase: "starting", info: null, problem: null });
 
 const ranks = { read: 0, write: 1, admin: 2 };
 
-/* Whether the key that is signed in may do what needs `role`. */
+/* Whether the key that is signed in may do what needs `role`, and the table lets it. */
 export function allowed(role) {
-  const caller = session.get().info?.caller;
-  return !caller || (ranks[caller.role] ?? 2) >= ranks[role];
+  const info = session.get().info;
+  if (role === "write" && info?.read_only) return false;
+  return !info?.caller || (ranks[info.caller.role] ?? 2) >= ranks[role];
 }
 
 export async function refreshInfo() {

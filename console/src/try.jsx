@@ -205,11 +205,11 @@ function Facts({ result }) {
 }
 
 function Candidates({ result, onAdd }) {
-  if (!result.candidates.length) return null;
   const may = allowed("write");
+  if (!result.candidates.length && !may) return null;
   return (
     <section class="card">
-      <h2>Candidates</h2>
+      <h2>{result.candidates.length ? "Candidates" : "No candidates"}</h2>
       <ol class="candidates">
         {result.candidates.map((one, i) => (
           <li key={one.route} class={i === 0 && result.status === "matched" ? "best" : ""}>

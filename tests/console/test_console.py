@@ -206,6 +206,15 @@ def test_an_evaluation_and_its_failing_rows(console, tmp_path):
     assert STRANGE in shown and "below threshold" in shown
 
 
+def test_a_fit_takes_in_what_has_changed(console, server):
+    server.call("POST", "/v1/routes/invoice/utterances", {"utterances": ["One more bill", "Bill me again"]})
+    page = console("evaluate")
+    page.wait("document.querySelector('.fit').textContent.includes('1 route changed since')")
+    page.click(".fit button", "Fit again")
+    page.wait("document.querySelector('.fit [role=status]')?.textContent.includes('% right')")
+    page.wait("document.querySelector('.fit').textContent.includes('No route has changed since')")
+
+
 def test_an_evaluation_that_cannot_be_run_says_why(console, tmp_path):
     (tmp_path / "broken.csv").write_text('text,route\n"never closed,refund\n')
     page = console("evaluate")
