@@ -24,7 +24,7 @@
 #include <math.h>
 
 #define BOUND_DEVIATIONS 4.0f /* of an estimate by signs: one row in 30,000 is further below */
-#define SAMPLE_CHUNKS    8
+#define SAMPLE_CHUNKS    4
 #define SEEDS_BASE       8   /* rows whose codes tell what others must reach: so many, */
 #define SEEDS_EACH       8   /* and so many for each route asked for, */
 #define SEEDS_OF_ROUTE   4   /* of one route at most */

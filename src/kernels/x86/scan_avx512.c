@@ -73,25 +73,51 @@ static void sum_signs(const uint8_t *packed, size_t blocks, size_t groups,
 
 /* ---- Bounds ---------------------------------------------------------------------------------- */
 
+/* Of rows i to i + 15, as far as they are there. */
+SRI_INLINE __m512 bounds_at(const sri_bounds *b, size_t i, __mmask16 there) {
+    __m512i words = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, b->sums + i));
+    __m512 sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(words), _mm512_set1_ps(b->step),
+                                  _mm512_set1_ps(b->offset));
+    return _mm512_fmadd_ps(_mm512_maskz_loadu_ps(there, b->weights + i), sums,
+                           _mm512_maskz_loadu_ps(there, b->bases + i));
+}
+
+SRI_INLINE __mmask16 enough(__m512 bounds, __mmask16 there, float least) {
+    return _mm512_mask_cmp_ps_mask(there, bounds, _mm512_set1_ps(least), _CMP_GE_OQ);
+}
+
+/* Lists what the mask has of rows i to i + 15, of which `there` exist. No more are listed than came
+ * before them, so there is room for all that exist. */
+SRI_INLINE size_t list(__m512 bounds, __mmask16 mask, size_t i, __mmask16 there, uint32_t *rows,
+                       float *found) {
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i places = _mm512_add_epi32(lanes, _mm512_set1_epi32((int)i));
+    _mm512_mask_storeu_epi32(rows, there, _mm512_maskz_compress_epi32(mask, places));
+    _mm512_mask_storeu_ps(found, there, _mm512_maskz_compress_ps(mask, bounds));
+    return (size_t)__builtin_popcount(mask);
+}
+
+/* 64 rows at a time, since of most none is listed. */
 static size_t pick(const sri_bounds *b, uint32_t *rows, float *found) {
-    size_t count = 0;
-    const __m512 step = _mm512_set1_ps(b->step), offset = _mm512_set1_ps(b->offset);
-    const __m512 least = _mm512_set1_ps(b->least);
-    for (size_t i = 0; i < b->n; i += 16) {
-        __mmask16 there = sri_mask16(b->n - i);
-        __m512i words = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, b->sums + i));
-        __m512 bound = _mm512_fmadd_ps(_mm512_cvtepi32_ps(words), step, offset);
-        bound = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(there, b->weights + i), bound,
-                                _mm512_maskz_loadu_ps(there, b->bases + i));
-        unsigned mask = _mm512_mask_cmp_ps_mask(there, bound, least, _CMP_GE_OQ);
-        if (mask == 0) continue;
-        float bounds[16];
-        _mm512_storeu_ps(bounds, bound);
-        for (; mask != 0; mask &= mask - 1) {
-            unsigned lane = (unsigned)__builtin_ctz(mask);
-            rows[count] = (uint32_t)(i + lane);
-            found[count++] = bounds[lane];
+    const __mmask16 all = 0xFFFF;
+    size_t count = 0, i = 0;
+    for (; i + 64 <= b->n; i += 64) {
+        __m512 bounds[4];
+        __mmask16 masks[4];
+        for (size_t j = 0; j < 4; j++) {
+            bounds[j] = bounds_at(b, i + 16 * j, all);
+            masks[j] = enough(bounds[j], all, b->least);
         }
+        if (_kortestz_mask16_u8(_kor_mask16(masks[0], masks[1]), _kor_mask16(masks[2], masks[3])))
+            continue;
+        for (size_t j = 0; j < 4; j++)
+            count += list(bounds[j], masks[j], i + 16 * j, all, rows + count, found + count);
+    }
+    for (; i < b->n; i += 16) {
+        __mmask16 there = sri_mask16(b->n - i);
+        __m512 bounds = bounds_at(b, i, there);
+        count +=
+            list(bounds, enough(bounds, there, b->least), i, there, rows + count, found + count);
     }
     return count;
 }
