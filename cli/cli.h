@@ -76,6 +76,7 @@ int cli_pull(cli_state *cli);
 int cli_distill(cli_state *cli);
 int cli_fit(cli_state *cli);
 int cli_serve(cli_state *cli);
+int cli_key(cli_state *cli);
 
 /* ---- Messages and output (output.c) ------------------------------------------------------------ */
 

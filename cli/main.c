@@ -143,6 +143,14 @@ static const cli_command commands[] = {
      "  --tls-certificate FILE, --tls-key FILE\n"
      "                  PEM files; answer over TLS\n"
      "  --insecure      listen beyond this machine without keys\n"},
+    {"key", cli_key, "create NAME | list | revoke NAME", "API keys of the server",
+     "\nA key is printed once, when it is made; the file holds its digest. Roles: read (decide, "
+     "read the "
+     "table),\n"
+     "write (change it too), admin (everything).\n\n"
+     "Options:\n"
+     "  --keys FILE     the file of keys (default: synaptoroute.keys in this directory)\n"
+     "  --role R        of the new key: read (default), write or admin\n"},
     {"bench", cli_bench, "", "measure how fast this machine encodes, at each CPU level it has",
      "\nFor every level: the peak of a core, the products of a model beside it, and for each "
      "encoder (the\nshipped ones, or that of --model) texts and tokens a second and the time of a "

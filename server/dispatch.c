@@ -11,6 +11,7 @@
  */
 #include "http_int.h"
 
+#include <jansson.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -319,6 +320,13 @@ static bool check_body(srv_exchange *exchange) {
     return false;
 }
 
+/* A name is never mended: that would be another name. */
+static bool is_utf8(sr_str text) {
+    json_t *string = json_stringn(text.data, text.len);
+    json_decref(string);
+    return string != NULL;
+}
+
 bool srv_admit(srv_exchange *exchange) {
     srv_request *request = &exchange->request;
     const srv_settings *settings = srv_settings_of(request->server);
@@ -341,8 +349,9 @@ bool srv_admit(srv_exchange *exchange) {
                     "there is nothing at this path; /openapi.json lists what there is");
         return false;
     }
-    if (name.len > 0 && !srv_decode(request, name.data, name.len, &request->name)) {
-        srv_problem(request, 400, "path", "the path is not encoded as URLs are");
+    if (name.len > 0 &&
+        (!srv_decode(request, name.data, name.len, &request->name) || !is_utf8(request->name))) {
+        srv_problem(request, 400, "path", "the path is not encoded as URLs are, in UTF-8");
         return false;
     }
     return check_caller(request, settings) && check_body(exchange);

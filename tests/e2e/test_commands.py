@@ -2,7 +2,7 @@
 
 import pytest
 
-COMMANDS = ["route", "add", "remove", "list", "info", "import", "export", "eval", "pull", "serve"]
+COMMANDS = ["route", "add", "remove", "list", "info", "import", "export", "eval", "pull", "serve", "key"]
 MEMBERS = ["text", "status", "route", "confidence", "score", "margin", "reason", "path", "truncated", "revision",
            "fitted", "candidates"]
 
