@@ -93,16 +93,16 @@ class Server:
     def raw(self, data, half_close=False):
         """What comes back for these bytes, until the server closes the connection or is quiet for a second."""
         with self.socket() as connection:
-            connection.sendall(data)
-            if half_close:
-                connection.shutdown(socket.SHUT_WR)
             connection.settimeout(1)
             parts = []
             try:
+                connection.sendall(data)
+                if half_close:
+                    connection.shutdown(socket.SHUT_WR)
                 while part := connection.recv(65536):
                     parts.append(part)
-            except (TimeoutError, ConnectionResetError):
-                pass
+            except OSError:
+                pass  # it has closed the connection, or has no more to say
             return b"".join(parts)
 
     def stop(self, number=signal.SIGTERM, timeout=60):
