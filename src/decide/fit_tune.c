@@ -165,7 +165,7 @@ static bool weigh_experts(tuning *t) {
 /* ---- 2. Scales ------------------------------------------------------------------------------------------------ */
 
 /* Usual deviations; one below 0 is a share of the mean. */
-static const double usual_slow[SRI_SCOPE_FEATURES + 1] = {0.05, 0.06, -0.2, 2.7};
+static const double usual_slow[SRI_SCOPE_FEATURES + 1] = {0.05, 0.06, -0.2, 2.5};
 static const double usual_fast[SRI_SCOPE_FEATURES + 1] = {-0.2, 0.15, 0.2, 3.1};
 
 /* Of `n` numbers whose sum and sum of squares are given. */
