@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "metrics.h"
+#include "server_metrics.h"
 
 #define SRV_SHARDS   8
 #define SRV_STATUSES 28 /* the last one is of all others */

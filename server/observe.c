@@ -7,9 +7,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "log.h"
-#include "metrics.h"
 #include "otlp.h"
+#include "server_log.h"
+#include "server_metrics.h"
 
 struct srv_observe {
     srv_server *server;

@@ -8,7 +8,7 @@
 #ifndef SRV_OTLP_H
 #define SRV_OTLP_H
 
-#include "metrics.h"
+#include "server_metrics.h"
 #include "trace.h"
 
 typedef struct srv_otlp srv_otlp;

@@ -14,9 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "log.h"
 #include "observe.h"
 #include "server.h"
+#include "server_log.h"
 #include "tls.h"
 #include "workers.h"
 

@@ -249,19 +249,6 @@ def test_prometheus_scrapes(support):
             prometheus.wait(20)
 
 
-def test_metrics_need_a_key_unless_they_are_open(support):
-    keys = support.directory / "keys"
-    made = support.run("key", "create", "--keys", keys, "--role", "read", "reader", "--json").json()[0]
-    reader = {"Authorization": "Bearer " + made["key"]}
-    with serving(support, "--keys", keys) as server:
-        assert server.ask("/metrics")[0] == 401
-        assert server.ask("/metrics", headers=reader)[0] == 403
-        assert server.ask("/v1/stats", headers=reader)[0] == 200
-    with serving(support, "--keys", keys, "--metrics-open") as server:
-        assert server.ask("/metrics")[0] == 200
-        assert server.ask("/v1/stats")[0] == 401
-
-
 # ---- The log -------------------------------------------------------------------------------------
 
 
@@ -600,3 +587,47 @@ service:
     finally:
         collector.terminate()
         collector.wait(20)
+
+
+# ---- Rules and dashboard ---------------------------------------------------------------------------
+
+OBSERVABILITY = conftest.ROOT / "docs" / "observability"
+NAME = re.compile(r"\b(?:synaptoroute|process)_[a-z_]+\b")
+
+
+def expressions():
+    """Those of the dashboard, as Grafana sends them."""
+    dashboard = json.loads((OBSERVABILITY / "grafana.json").read_text())
+    found = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    assert len(found) > 20
+    return [e.replace("$__rate_interval", "1m").replace("$instance", ".*") for e in found]
+
+
+def test_rules_and_dashboard_ask_for_what_there_is(support):
+    with serving(support) as server:
+        server.route(TEXTS[0])
+        samples, types = parse(server.metrics(routed=1))
+    known = set(samples) | set(types)
+    asked = {name for e in [*expressions(), (OBSERVABILITY / "alerts.yaml").read_text()] for name in NAME.findall(e)}
+    assert asked - {"synaptoroute_"} <= known, asked - known
+
+
+def test_docs_name_each_metric_and_setting(support):
+    text = (conftest.ROOT / "docs" / "observability.md").read_text()
+    with serving(support) as server:
+        types = parse(server.metrics())[1]
+    for name in types:
+        # "`synaptoroute_queue_texts`, `..._bytes`" names two.
+        short = "..._" + name.removeprefix("synaptoroute_").partition("_")[2]
+        assert name in text or short in text or name.startswith("process_"), name
+
+
+def test_promtool_takes_the_rules(tmp_path):
+    tool = promtool()
+    rules = [{"record": f"dashboard:{i}", "expr": e} for i, e in enumerate(expressions())]
+    (tmp_path / "dashboard.yaml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    for arguments in (["check", "rules", OBSERVABILITY / "alerts.yaml"],
+                      ["test", "rules", OBSERVABILITY / "alerts_test.yaml"],
+                      ["check", "rules", tmp_path / "dashboard.yaml"]):
+        done = subprocess.run([tool, *arguments], capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()

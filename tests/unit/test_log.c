@@ -1,7 +1,7 @@
 /* test_log.c - lines of the server's log: whole, safe to read, and never in anybody's way. */
 #include "unit.h"
 
-#include "log.h"
+#include "server_log.h"
 
 #include <fcntl.h>
 #include <jansson.h>

@@ -1,7 +1,7 @@
 /* test_metrics.c - what the server counts: every event once, from any thread, within the bound on labels. */
 #include "toy.h"
 
-#include "metrics.h"
+#include "server_metrics.h"
 
 #include <pthread.h>
 

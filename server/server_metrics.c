@@ -1,5 +1,5 @@
 /*
- * metrics.c - counting.
+ * server_metrics.c - counting.
  *
  * Cells are atomic integers without order: a reader may see one event's count and not yet its duration, which no
  * scrape can tell. Names of routes are found in a table that only grows, published by release and read without a

@@ -1,11 +1,11 @@
 /*
- * metrics.h - what the server counts, and how it is told: to Prometheus, to OpenTelemetry, to the console.
+ * server_metrics.h - what the server counts, and how it is told: to Prometheus, to OpenTelemetry, to the console.
  *
- * Counting takes no lock and allocates nothing (metrics.c). Reading walks all families once (metrics_visit.c) and
+ * Counting takes no lock and allocates nothing (server_metrics.c). Reading walks all families once (metrics_visit.c) and
  * hands each sample to a visitor, of which there is one for each format, so that all formats tell the same.
  */
-#ifndef SRV_METRICS_H
-#define SRV_METRICS_H
+#ifndef SRV_SERVER_METRICS_H
+#define SRV_SERVER_METRICS_H
 
 #include "base/base.h"
 

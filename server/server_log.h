@@ -1,11 +1,11 @@
 /*
- * log.h - the server's log: lines on standard error, as text or as JSON, each with its time, level and fields.
+ * server_log.h - the server's log: lines on standard error, as text or as JSON, each with its time, level and fields.
  *
  * A line is made on the stack and handed to one writer thread through a bounded buffer, so that nobody waits for
  * whoever reads standard error: lines that find it full are dropped, and counted. One log in a process.
  */
-#ifndef SRV_LOG_H
-#define SRV_LOG_H
+#ifndef SRV_SERVER_LOG_H
+#define SRV_SERVER_LOG_H
 
 #include "base/base.h"
 

@@ -1,11 +1,11 @@
 /*
- * log.c - see log.h.
+ * server_log.c - see server_log.h.
  *
  * A text line is "TIME LEVEL message name=value name="a value"", as people and logfmt's readers take it; a JSON line is one
  * object. Control characters and what is not UTF-8 are escaped or replaced in both, as values may come from
  * anybody.
  */
-#include "log.h"
+#include "server_log.h"
 
 #include <errno.h>
 #include <math.h>
