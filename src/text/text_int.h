@@ -120,10 +120,10 @@ typedef struct sri_added_token {
     bool single_word;
 } sri_added_token;
 
-/* Of the bytes of a file: two hashes with seeds of this process. */
+/* Of the bytes of a file: their number, and their hash with a seed of this process. */
 typedef struct sri_file_digest {
     size_t len;
-    uint64_t hash[2];
+    uint64_t hash;
 } sri_file_digest;
 
 /* What a byte of the text is to the fast path; below SRI_BYTE_OTHER it is part of a word as that

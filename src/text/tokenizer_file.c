@@ -304,20 +304,17 @@ static sr_status read_text(opening *o, sr_str text) {
 
 static pthread_mutex_t open_mutex = PTHREAD_MUTEX_INITIALIZER;
 static sri_tokenizer *open_list;
-static uint64_t digest_seeds[2]; /* 0: not made yet */
+static uint64_t digest_seed; /* 0: not made yet */
 
-/* Bytes that are not the same have the same digest once in 2^64 files, at the very least. */
+/* Two files of one length have the same digest once in 2^64 times, and nobody can make such, not
+ * knowing the seed. */
 static sri_file_digest digest_of(sr_str text) {
-    sri_file_digest digest = {.len = text.len};
-    for (int i = 0; i < 2; i++) {
-        if (digest_seeds[i] == 0) digest_seeds[i] = sri_random_seed() | 1;
-        digest.hash[i] = sri_hash(text.data, text.len, digest_seeds[i]);
-    }
-    return digest;
+    if (digest_seed == 0) digest_seed = sri_random_seed() | 1;
+    return (sri_file_digest){text.len, sri_hash(text.data, text.len, digest_seed)};
 }
 
 static bool same_file(const sri_file_digest *a, const sri_file_digest *b) {
-    return a->len == b->len && a->hash[0] == b->hash[0] && a->hash[1] == b->hash[1];
+    return a->len == b->len && a->hash == b->hash;
 }
 
 static void free_tokenizer(sri_tokenizer *t) {
