@@ -27,7 +27,7 @@
  *              closing it must not overlap any other call on it. A result belongs to its holder.
  *   Processes  Several routers, in one process or in several, may have the same database open. A call
  *              that decides or reads the table begins by asking the database whether another router
- *              has changed it, and then loads it again: what one router was told is done is seen by
+ *              has changed it, and then takes over what is new: what one router was told is stored is seen by
  *              the next call of every other, a fit included. Two exceptions: while another thread's call changes or
  *              loads the table of the same router, a call does not wait for that and uses the table
  *              as it was; and a database that is read from a directory that cannot be written, so
@@ -312,7 +312,8 @@ typedef enum sr_durability {
 
 /* Tells that `mutations` deferred changes could not be stored and were taken back, and why. Called on
  * the thread that tried to store them, with no lock held that a call on the router would need; the
- * router must not be closed by it. */
+ * router must not be closed by it. When sr_router_close() calls it, the router takes no more changes
+ * (SR_ERR_INVALID). */
 typedef void sr_lost_fn(void *user, uint64_t mutations, const sr_error *error);
 
 /* How utterances are searched. The approximate kinds are for tables of many millions, which take too long to be
@@ -536,7 +537,7 @@ SR_API void sr_sample_free(sr_sample **sample);
 
 typedef enum sr_fit_kind {
     SR_FIT_NONE = 0,       /* never fitted: the nearest neighbour decides */
-    SR_FIT_NEIGHBOURS = 1, /* fitted, but too small a table to learn from: the same */
+    SR_FIT_NEIGHBOURS = 1, /* fitted, but too small or too large a table to learn from: the same */
     SR_FIT_HEADS = 2       /* trained heads decide */
 } sr_fit_kind;
 

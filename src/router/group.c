@@ -16,6 +16,9 @@
  * callback, the next receipt and the next flush tell. Should the table not be loaded then, the group is
  * `broken`: nothing more is changed until it could be, and readers see what was published last.
  *
+ * A deferred change is shown at once, with all that is in the table by then: so it joins no group that has others, which are
+ * shown when they are stored. Others may join its group.
+ *
  * Rejected: to undo a failed group in memory (a second way to change the table, hardly ever taken), and to write a
  * change before it is made in memory (a group would hold up the deferred changes in it).
  */
@@ -85,6 +88,7 @@ sr_status sri_group_begin(sr_router *router, bool *changed, sr_error *error) {
         /* With the lock kept, so that a busy process cannot come first each time. */
         code = sri_router_refresh(router, error);
         if (code != SR_OK) {
+            /* What cannot be done within a group can be done without: to store what had to be encoded anew (reload.c). */
             store->kind->rollback(store);
             return sri_router_refresh(router, error);
         }
@@ -334,8 +338,9 @@ static void *write_behind(void *argument) {
 
 sr_status sri_group_admit(sr_router *router, sr_error *error) {
     sri_group *group = &router->group;
-    /* The thread behind may be this very one, in the callback. */
-    while (group->open && group->bytes > MAX_BYTES)
+    /* The thread behind may be this very one, in the callback. To show this change would show those that are not
+     * stored yet, and may never be. */
+    while (group->open && (group->bytes > MAX_BYTES || group->unpublished))
         if (group->leading)
             pthread_cond_wait(&group->ended, &router->writer);
         else
@@ -378,6 +383,7 @@ sr_status sr_router_flush(sr_router *router, sr_error *error) {
     return code;
 }
 
+/* The callback may be called once more by this, and would like to change something. */
 void sri_group_close(sr_router *router) {
     sri_group *group = &router->group;
     pthread_mutex_lock(&router->writer);

@@ -94,7 +94,8 @@ SR_MUST_CHECK sr_status sri_group_finish(struct sr_router *router, group_waiter 
                                          sr_error *error);
 /* Loads the table if a failed group has left it other than what is stored; no group is open then. */
 SR_MUST_CHECK sr_status sri_group_mend(struct sr_router *router, sr_error *error);
-/* Makes sure that there is a thread for deferred changes, and room for one more. */
+/* Waits until a deferred change may open a group or join the one that is open, and makes sure that there is a thread for
+ * it. */
 SR_MUST_CHECK sr_status sri_group_admit(struct sr_router *router, sr_error *error);
 /* Ends the open group, if there is one, however that ends; then the store may be used. */
 void sri_group_settle(struct sr_router *router);

@@ -241,6 +241,9 @@ static sr_status attempt(mutation_call *mutation, mutation_plan *plan, outcome *
     sr_router *router = mutation->router;
     bool deferred = mutation->durability == SR_DURABILITY_DEFERRED;
     *what = NOTHING;
+    if (router->group.stop)
+        return sri_fail(error, SR_ERR_INVALID, "router",
+                        "the router is being closed and takes no more changes");
     sr_status code = deferred ? sri_group_admit(router, error) : SR_OK;
     if (code == SR_OK) code = sri_group_mend(router, error);
     if (code != SR_OK) return code;
@@ -395,16 +398,12 @@ static sr_status make_change(mutation_call *mutation, sr_receipt *receipt, outco
 }
 
 /* Until the change has the durability that it is to have. What a call found to be so already may be another's change,
- * which is not yet shown or stored. */
-static sr_status conclude(const mutation_call *mutation, outcome what, sr_error *error) {
+ * which is not yet stored. */
+static sr_status conclude(const mutation_call *mutation, sr_error *error) {
     sr_router *router = mutation->router;
-    sri_group *group = &router->group;
     group_waiter own = {.synced = mutation->durability == SR_DURABILITY_FULL};
-    if (!group->open) return SR_OK;
-    if (mutation->durability != SR_DURABILITY_DEFERRED)
-        return sri_group_finish(router, &own, error);
-    if (what == NOTHING && group->unpublished) sri_group_show(router);
-    return SR_OK;
+    bool waits = router->group.open && mutation->durability != SR_DURABILITY_DEFERRED;
+    return waits ? sri_group_finish(router, &own, error) : SR_OK;
 }
 
 static sr_status run(mutation_call *mutation, sr_receipt *given, sr_error *error) {
@@ -418,7 +417,7 @@ static sr_status run(mutation_call *mutation, sr_receipt *given, sr_error *error
     if (code == SR_OK) code = make_change(mutation, &receipt, &what, error);
     sri_group_leave(router);
     if (code == SR_OK)
-        code = conclude(mutation, what, error);
+        code = conclude(mutation, error);
     else
         sri_group_let_go(router);
     if (code == SR_OK && given != NULL) receipt.lost = sri_group_lost(router);

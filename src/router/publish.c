@@ -5,8 +5,9 @@
  * complete in memory by then (release and acquire). After it the epoch advances, and what nobody can see any more
  * is released, a bounded number of things with each publication, so that no change pays for another's.
  *
- * The epoch may only advance when all that was done to the table is published: what was retired by then is still
- * reachable from the view before. So publishing is the only place where it advances.
+ * The epoch may only advance when all that was done to the table is published: what was retired before is still
+ * reachable from the view before. So it advances here, and once more at the end of a group (group.c), where nothing is
+ * unpublished either, for what the group's own pin has held back.
  */
 #include <stdlib.h>
 

@@ -21,6 +21,7 @@ typedef struct snapshot {
     uint32_t *places;
     float *
         vectors; /* count x dimension; NULL where nothing is to be learned (see sri_fit_reach_of) */
+    uint8_t *found; /* which of them were stored */
     size_t count;
     float *name_vectors;        /* route_count x dimension */
     float *stranger_vectors;    /* of sri_fit_stranger() */

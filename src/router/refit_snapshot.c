@@ -73,45 +73,34 @@ static bool copy_routes(snapshot *taken, const table_view *view, entry *entries)
     return enough;
 }
 
-/* A row that cannot be had is encoded anew. */
 static sr_status copy_vectors(sr_router *router, snapshot *taken, const table_view *view,
-                              const uint32_t *slots, uint8_t *found, sr_error *error) {
-    size_t dimension = (size_t)sr_encoder_dimension(router->encoder);
+                              const entry *entries, sr_error *error) {
+    size_t floats;
+    uint32_t *slots = sri_arena_alloc(&taken->arena, taken->count * sizeof *slots);
+    taken->found = sri_arena_alloc(&taken->arena, taken->count);
+    if (sri_size_mul(taken->count, (size_t)sr_encoder_dimension(router->encoder), &floats))
+        taken->vectors = sri_alloc_array(floats, sizeof *taken->vectors);
     search_desk *desk = sri_desk_claim(router);
-    if (desk == NULL) return sri_fail_memory(error);
-    bool all = sri_index_vectors(view->table->index, slots, taken->count, &desk->source,
-                                 taken->vectors, found);
-    sri_desk_leave(desk);
-    sr_status code = SR_OK;
-    for (size_t i = 0; i < taken->count && !all && code == SR_OK; i++)
-        if (found[i] == 0)
-            code = sr_encoder_encode(router->encoder, &taken->texts[i], 1,
-                                     taken->vectors + i * dimension, NULL, error);
-    return code;
+    bool enough = slots != NULL && taken->found != NULL && taken->vectors != NULL && desk != NULL;
+    for (size_t i = 0; i < taken->count && enough; i++)
+        slots[i] = utterance_slot(entries[i].utterance);
+    if (enough)
+        sri_index_vectors(view->table->index, slots, taken->count, &desk->source, taken->vectors,
+                          taken->found);
+    if (desk != NULL) sri_desk_leave(desk);
+    return enough ? SR_OK : sri_fail_memory(error);
 }
 
-static sr_status copy_utterances(sr_router *router, snapshot *taken, const table_view *view,
-                                 const entry *entries, sr_error *error) {
-    size_t floats;
+static sr_status copy_texts(snapshot *taken, const entry *entries, sr_error *error) {
     taken->texts = sri_arena_alloc(&taken->arena, taken->count * sizeof *taken->texts);
     taken->places = sri_arena_alloc(&taken->arena, taken->count * sizeof *taken->places);
-    uint32_t *slots = sri_arena_alloc(&taken->arena, taken->count * sizeof *slots);
-    uint8_t *found = sri_arena_alloc(&taken->arena, taken->count);
-    bool wanted = snapshot_reach(taken) == SRI_FIT_LEARNS;
-    if (wanted &&
-        sri_size_mul(taken->count, (size_t)sr_encoder_dimension(router->encoder), &floats))
-        taken->vectors = sri_alloc_array(floats, sizeof *taken->vectors);
-    if (taken->texts == NULL || taken->places == NULL || slots == NULL || found == NULL ||
-        (wanted && taken->vectors == NULL))
-        return sri_fail_memory(error);
+    if (taken->texts == NULL || taken->places == NULL) return sri_fail_memory(error);
     for (size_t i = 0; i < taken->count; i++) {
-        const utterance *each = entries[i].utterance;
-        taken->texts[i] = sri_arena_copy(&taken->arena, utterance_text(each));
+        taken->texts[i] = sri_arena_copy(&taken->arena, utterance_text(entries[i].utterance));
         if (taken->texts[i].data == NULL) return sri_fail_memory(error);
         taken->places[i] = entries[i].place;
-        slots[i] = utterance_slot(each);
     }
-    return wanted ? copy_vectors(router, taken, view, slots, found, error) : SR_OK;
+    return SR_OK;
 }
 
 static sr_status copy_table(sr_router *router, snapshot *taken, const table_view *view,
@@ -120,9 +109,21 @@ static sr_status copy_table(sr_router *router, snapshot *taken, const table_view
     bool enough = entries != NULL && copy_routes(taken, view, entries);
     taken->revision = view->state.revision;
     if (enough) qsort(entries, taken->count, sizeof *entries, by_id);
-    sr_status code =
-        enough ? copy_utterances(router, taken, view, entries, error) : sri_fail_memory(error);
+    sr_status code = enough ? copy_texts(taken, entries, error) : sri_fail_memory(error);
+    if (code == SR_OK && snapshot_reach(taken) == SRI_FIT_LEARNS)
+        code = copy_vectors(router, taken, view, entries, error);
     sri_free(entries);
+    return code;
+}
+
+/* Rows that could not be had, encoded anew. That takes as long as it takes: nothing is pinned by now. */
+static sr_status encode_lost(sr_router *router, snapshot *taken, sr_error *error) {
+    size_t dimension = (size_t)sr_encoder_dimension(router->encoder);
+    sr_status code = SR_OK;
+    for (size_t i = 0; i < taken->count && taken->vectors != NULL && code == SR_OK; i++)
+        if (taken->found[i] == 0)
+            code = sr_encoder_encode(router->encoder, &taken->texts[i], 1,
+                                     taken->vectors + i * dimension, NULL, error);
     return code;
 }
 
@@ -131,6 +132,7 @@ sr_status sri_snapshot_take(sr_router *router, snapshot *taken, sr_error *error)
     pinned_view pinned = sri_view_pin(router);
     sr_status code = copy_table(router, taken, pinned.view, error);
     sri_view_unpin(pinned);
+    if (code == SR_OK) code = encode_lost(router, taken, error);
     if (code != SR_OK) sri_snapshot_free(taken);
     return code;
 }

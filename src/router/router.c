@@ -296,13 +296,16 @@ sr_status sr_router_info(sr_router *router, sr_info *info, sr_error *error) {
     return SR_OK;
 }
 
-/* Under `writer`, so that the store is read between two mutations. */
+/* What is stored is read on a connection of its own, while others change it: 250,000 utterances take seconds. */
 sr_status sr_router_verify(sr_router *router, sr_error *error) {
     pthread_mutex_lock(&router->writer);
     sri_group_settle(router);
-    sr_status code = router->store->kind->verify(router->store, error);
-    if (code == SR_OK) code = sri_router_verify_fit(router, error);
+    sr_status code = sri_router_verify_fit(router, error);
     pthread_mutex_unlock(&router->writer);
+    sr_error reason;
+    sr_status stored = router->store->kind->verify(router->store, &reason);
+    if (stored != SR_OK && error != NULL) *error = reason;
+    if (stored != SR_OK) code = stored;
     if (code != SR_OK) return code;
     sr_encoder *encoder = router->encoder, *fast = router->fast;
     if (encoder != NULL) code = sri_encoder_verify(encoder, error);
