@@ -20,10 +20,12 @@
 
 /* Enough rows to make reading a layer's weights from cache cheap beside multiplying them. */
 #define TASK_TOKENS ((size_t)128)
+/* Of a caller that keeps to its thread: it has cut its texts into batches by itself. */
+#define LONE_TOKENS ((size_t)256)
 
 typedef struct slot {
     sri_scratch *scratch;
-    int32_t *ids;   /* [TASK_TOKENS + max_tokens] */
+    int32_t *ids;   /* [LONE_TOKENS + max_tokens] */
     size_t *start;  /* [TASK_TOKENS + 1] */
     size_t *index;  /* [TASK_TOKENS] which text each row of `vectors` is */
     float *vectors; /* [TASK_TOKENS, dimension] */
@@ -105,12 +107,16 @@ static void lead_task(void *argument, sri_team *team, int slot_number) {
     (void)run_batch(argument, team, slot_number);
 }
 
+static size_t guess_tokens(const job *j) {
+    size_t guess = 0;
+    for (size_t i = 0; i < j->of->n; i++) guess += sri_guess_tokens(j->of->texts[i].len);
+    return guess;
+}
+
 /* Splits a small call evenly: 430 tokens on two threads are 4 tasks of 108, not 128 + 128 + 128 +
  * 46. */
 static size_t choose_task_tokens(const job *j, int threads) {
-    size_t guess = 0;
-    for (size_t i = 0; i < j->of->n; i++) guess += sri_guess_tokens(j->of->texts[i].len);
-    size_t share = guess / (size_t)threads + 1;
+    size_t share = guess_tokens(j) / (size_t)threads + 1;
     if (share > 16 * TASK_TOKENS) return TASK_TOKENS;
     size_t tasks = (share + TASK_TOKENS - 1) / TASK_TOKENS;
     return (share + tasks - 1) / tasks;
@@ -123,13 +129,21 @@ static sr_status prepare(transformer *t, const sri_encoding *of, sr_error *error
     return sri_model_pack(t->model, t->pool, error);
 }
 
+/* Batches of about TASK_TOKENS, none with a few texts left over: a guess that is somewhat too low must not make one
+ * more. */
+static size_t choose_lone_tokens(const job *j) {
+    size_t guess = guess_tokens(j), tasks = (guess + TASK_TOKENS / 2) / TASK_TOKENS;
+    if (tasks < 2) return LONE_TOKENS;
+    return SRI_MIN(guess / tasks + TASK_TOKENS / 4, LONE_TOKENS);
+}
+
 static sr_status encode(sr_encoder *encoder, sri_encoding *of, sr_error *error) {
     transformer *t = encoder->state;
     job j = {.encoder = encoder, .of = of};
     size_t n = of->n;
     sr_status code = prepare(t, of, error);
     if (code != SR_OK) return code;
-    j.task_tokens = choose_task_tokens(&j, of->alone ? 1 : encoder->threads);
+    j.task_tokens = of->alone ? choose_lone_tokens(&j) : choose_task_tokens(&j, encoder->threads);
     if (of->alone) {
         sri_pool_run(t->pool, run_alone, &j, 1);
     } else if (n == 1 && t->profile == SR_PROFILE_LATENCY) {
@@ -178,7 +192,7 @@ static void close_transformer(void *argument) {
 }
 
 static sr_status open_slots(transformer *t, int threads, sr_error *error) {
-    size_t tokens = TASK_TOKENS + t->max_tokens, dimension = sri_model_config(t->model)->hidden;
+    size_t tokens = LONE_TOKENS + t->max_tokens, dimension = sri_model_config(t->model)->hidden;
     t->slots = sri_alloc_zero((size_t)threads, sizeof *t->slots);
     if (t->slots == NULL) return sri_fail_memory(error);
     t->slot_count = threads;

@@ -66,6 +66,53 @@ static sr_status do_decide(stage *scene) {
     return code;
 }
 
+/* What came back of a submission. */
+typedef struct returned {
+    atomic_int calls;
+    sr_status status;
+} returned;
+
+static void take_answer(void *user, const sr_completion *done) {
+    returned *self = user;
+    sr_decisions *decisions = done->decisions;
+    sr_vectors *vectors = done->vectors;
+    self->status = done->status;
+    sr_decisions_free(&decisions);
+    sr_vectors_free(&vectors);
+    atomic_fetch_add(&self->calls, 1);
+}
+
+/* Refused, or answered once with a result or the failure. */
+static sr_status submit_with(stage *scene, unsigned flags) {
+    sr_str texts[] = {sr_str_of("one"), sr_str_of("b\xFFroken"), sr_str_of(" "), sr_str_of("four")};
+    sr_submit_options options = {
+        .size = sizeof options, .flags = flags, .deadline_ns = sr_steady_ns() + 60000000000u};
+    returned answer = {0};
+    sr_status code =
+        sr_submit_list(scene->router, texts, 4, &options, take_answer, &answer, NULL, NULL);
+    assert_int_equal(sr_queue_drain(scene->router, 0, NULL), SR_OK);
+    assert_int_equal(answer.calls, code == SR_OK);
+    return code == SR_OK ? answer.status : code;
+}
+
+static sr_status do_submit(stage *scene) { return submit_with(scene, 0); }
+static sr_status do_submit_away(stage *scene) { return submit_with(scene, SR_SUBMIT_AWAY); }
+static sr_status do_submit_vectors(stage *scene) { return submit_with(scene, SR_SUBMIT_VECTORS); }
+
+static sr_status do_page(stage *scene) {
+    sr_table *table = NULL;
+    sr_sample *sample = NULL;
+    uint64_t next;
+    sr_status code = sr_table_page(scene->router, NULL, &table, &next, NULL);
+    assert_true((table != NULL) == (code == SR_OK));
+    sr_table_free(&table);
+    if (code != SR_OK) return code;
+    code = sr_utterance_vectors(scene->router, 3, &sample, NULL);
+    assert_true((sample != NULL) == (code == SR_OK));
+    sr_sample_free(&sample);
+    return code;
+}
+
 static sr_status do_fit(stage *scene) {
     sr_str texts[] = {sr_str_of("one more"), sr_str_of("something else")};
     sr_str routes[] = {sr_str_of("b"), {NULL, 0}};
@@ -164,6 +211,10 @@ static void run_all(const char *path) {
     fail_each(path, do_remove_utterance, true);
     fail_each(path, do_decide, false);
     fail_each(path, do_read, false);
+    fail_each(path, do_submit, false);
+    fail_each(path, do_submit_away, false);
+    fail_each(path, do_submit_vectors, false);
+    fail_each(path, do_page, false);
     fail_each(path, do_put_oos, false);
     fail_each(path, do_fit, false);
     fail_each(path, do_decide_fitted, false);
