@@ -797,8 +797,9 @@ typedef struct sr_queue_options {
     sr_queue_profile profile;
     size_t batch_tokens;  /* a batch is full with so many; 0: what was measured to be best */
     uint64_t max_wait_us; /* 0: 2000 */
-    size_t max_texts;     /* waiting; 0: 10,000 */
-    size_t max_bytes;     /* of waiting texts; 0: 64 MiB */
+    /* Bounds on what waits: 0: 10,000 texts, 64 MiB. What waits of one key never is more than eight times the room that is left, so
+     * that a busy key does not keep others out: alone, it fills eight ninths. */
+    size_t max_texts, max_bytes;
     /* Called after the callbacks of a batch, on the same thread: here an event loop is woken once for all of them. Not
      * called for callbacks that a submitting, cancelling or closing thread makes. NULL: none. */
     void (*batch_done)(void *user);
