@@ -209,7 +209,10 @@ typedef struct sr_encoder_options {
 } sr_encoder_options;
 
 /* Opens an encoder. Fails with SR_ERR_NOT_FOUND (no such model; the message lists where it looked),
- * SR_ERR_FORMAT (damaged or hostile files), SR_ERR_UNSUPPORTED (another kind of model). */
+ * SR_ERR_FORMAT (damaged or hostile files), SR_ERR_UNSUPPORTED (another kind of model). A
+ * transformer's weights are read by the calls that encode first, one or two of them, which take some
+ * 10 ms longer: a program that serves encodes two texts in one call when it starts. Its files must
+ * stay as they are while it is open (to replace a file by a rename is all right). */
 SR_API SR_MUST_CHECK sr_status sr_encoder_open(const sr_encoder_options *options,
                                                sr_encoder **encoder, sr_error *error);
 SR_API void sr_encoder_close(sr_encoder **encoder);
