@@ -73,7 +73,10 @@ bool cli_put_fit(cli_state *cli, const sr_fit_report *report) {
         sri_buffer_format(&cli->out, " (revision %llu)\n", (number)report->revision);
     if (done && report->kind == SR_FIT_NEIGHBOURS)
         return sri_buffer_format(&cli->out, "  %s: the nearest neighbour decides\n",
-                                 report->no_heads);
+                                 report->no_heads) &&
+               (isnan(report->auto_threshold) ||
+                sri_buffer_format(&cli->out, "  automatic threshold cosine %.3f\n",
+                                  report->auto_threshold));
     done = done && put_accuracy(cli, report) && put_scope(cli, report);
     for (size_t i = 0; done && i < report->warning_count; i++)
         done = put_warning(cli, &report->warnings[i]);

@@ -40,8 +40,10 @@ static bool put_fit(cli_state *cli, const sr_info *info) {
                  "; %llu changed since: run `synaptoroute fit`", (number)info->fit_pending);
     bool done = put_line(cli, "fit", text);
     if (!isnan(info->auto_threshold)) {
-        snprintf(text, sizeof text, "confidence %.3f", info->auto_threshold);
-        if (info->auto_threshold == 0)
+        bool heads = info->fit == SR_FIT_HEADS;
+        snprintf(text, sizeof text, "%s %.3f", heads ? "confidence" : "cosine",
+                 info->auto_threshold);
+        if (heads && info->auto_threshold == 0)
             snprintf(text, sizeof text, "likelier right than out of scope");
         done = done && put_line(cli, "auto threshold", text);
     }

@@ -361,7 +361,8 @@ SR_API void sr_router_close(sr_router **router);
 /* ---- Mutations ------------------------------------------------------------------------------- */
 
 typedef enum sr_threshold_kind {
-    SR_THRESHOLD_AUTO = 0,      /* fitted by sr_fit(); where neighbours decide, cosine 0.60 */
+    /* Fitted by sr_fit(); where neighbours decide, cosine 0.60, or what was fitted to a table too large for heads. */
+    SR_THRESHOLD_AUTO = 0,
     SR_THRESHOLD_COSINE = 1,    /* -1 to 1: the best utterance's cosine, give or take 1e-6 */
     SR_THRESHOLD_CONFIDENCE = 2 /* 0 to 1: the confidence of the decision */
 } sr_threshold_kind;
@@ -567,7 +568,8 @@ typedef struct sr_info {
     int fast_path;         /* 1: the fit has one */
     double fast_share;     /* of texts that the fast path answers; NaN without one */
     /* What SR_THRESHOLD_AUTO means, as confidence; 0: the text is likelier to be routed rightly than
-     * to be out of scope; NaN: cosine 0.60. */
+     * to be out of scope; NaN: cosine 0.60. Where `fit` is SR_FIT_NEIGHBOURS, as the table is too large for heads:
+     * as cosine. */
     double auto_threshold;
     char fast_model[128]; /* of the fast path while it is loaded, or "" */
     /* Memory of the search index, and of it the part that holds vectors in full; 0 while no model is

@@ -45,7 +45,8 @@ typedef struct judge_run {
 
 static void set_tasks(judge_run *run, size_t per_task) {
     run->tasks = (run->job->count + per_task - 1) / per_task;
-    run->slots = run->tasks == 1 || run->job->here ? 1 : (size_t)sri_pool_threads(run->job->router->pool);
+    run->slots =
+        run->tasks == 1 || run->job->here ? 1 : (size_t)sri_pool_threads(run->job->router->pool);
 }
 
 static void run_tasks(judge_run *run, sri_task_fn *task) {
@@ -96,6 +97,14 @@ static double take_rival(const judge_run *run, sri_hit *hits, size_t *count) {
     return rival;
 }
 
+/* What was fitted to a table too large for heads; as it is otherwise. */
+static sr_threshold automatic_cosine(const table_view *view) {
+    const live_fit *fitted = view->fitted;
+    bool told = fitted != NULL && fitted->kind == SR_FIT_NEIGHBOURS && fitted->auto_threshold >= 0;
+    return told ? (sr_threshold){SR_THRESHOLD_COSINE, fitted->auto_threshold}
+                : (sr_threshold){SR_THRESHOLD_AUTO, 0};
+}
+
 static void neighbours(const judge_run *run, sri_hit *hits, size_t count, double *scores,
                        text_answer *answer, shown_candidate *shown) {
     double rival = take_rival(run, hits, &count);
@@ -107,6 +116,7 @@ static void neighbours(const judge_run *run, sri_hit *hits, size_t count, double
     }
     const live_route *best = route_of(run, &hits[0]);
     sri_rule rule = rule_for(run->job, best);
+    if (rule.threshold.kind == SR_THRESHOLD_AUTO) rule.threshold = automatic_cosine(run->view);
     sri_verdict verdict = sri_decide(scores, count, rival, &rule);
     set_verdict(answer, &verdict, best);
     answer->count = SRI_MIN(run->job->candidates, count);
@@ -269,8 +279,8 @@ static bool run_search(const judge_run *run, size_t first, size_t n, search_desk
                                   .source = &desk->source},
                         .hits = hits,
                         .counts = counts};
-    bool shared = job->count == 1 && !job->here && router->threads > 1 && router->profile == SR_PROFILE_LATENCY &&
-                  run->view->utterances >= LARGE_TABLE;
+    bool shared = job->count == 1 && !job->here && router->threads > 1 &&
+                  router->profile == SR_PROFILE_LATENCY && run->view->utterances >= LARGE_TABLE;
     if (shared)
         sri_pool_lead(router->pool, search, &self);
     else

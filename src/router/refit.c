@@ -118,12 +118,21 @@ static sr_status learn(refit *call, sri_pool *pool, sr_error *error) {
     return sri_fit_make(&table, &call->fit, &call->findings, error);
 }
 
+/* Where no heads can be learned. */
+static sr_status make_none(refit *call, sr_error *error) {
+    sr_status code = learn(call, NULL, error);
+    if (code != SR_OK || call->findings.reach != SRI_FIT_TOO_LARGE) return code;
+    call->share = 1000;
+    return sri_neighbour_threshold(call->router, report_part, call, &call->findings.auto_threshold,
+                                   error);
+}
+
 /* A pool of its own, which does not stand in the way of decisions on the router's. */
 static sr_status make_fit(refit *call, sr_error *error) {
     sri_pool *pool = NULL;
     call->findings = sri_fit_nothing;
     if (call->table.route_count == 0) return SR_OK;
-    if (snapshot_reach(&call->table) != SRI_FIT_LEARNS) return learn(call, NULL, error);
+    if (snapshot_reach(&call->table) != SRI_FIT_LEARNS) return make_none(call, error);
     call->share = call->table.labelled_count > 0 ? 300 : 100;
     sr_status code = sri_snapshot_encode(call->router, &call->table, report_part, call, error);
     if (code == SR_OK) code = sri_pool_open(call->threads, &pool, error);

@@ -47,6 +47,11 @@ SR_MUST_CHECK sr_status sri_snapshot_encode(sr_router *router, snapshot *taken,
                                             sr_progress_fn *progress, void *user, sr_error *error);
 void sri_snapshot_free(snapshot *taken);
 
+/* The cosine that an automatic threshold is to mean where neighbours decide (refit_neighbours.c); NaN where the table is too
+ * small to tell. */
+SR_MUST_CHECK sr_status sri_neighbour_threshold(sr_router *router, sr_progress_fn *progress,
+                                                void *user, double *cosine, sr_error *error);
+
 /* The report of a fit (NULL: neighbours decide), with a warning for each route whose threshold costs much. */
 SR_MUST_CHECK sr_status sri_report_make(const snapshot *taken, const sri_fit *fit,
                                         const sri_fit_findings *findings, sr_fit_report **report,

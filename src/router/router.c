@@ -230,8 +230,8 @@ static void fill_fit(const sr_router *router, const table_view *view, sr_info *i
     info->fit = fitted->kind;
     info->fit_revision = fitted->revision;
     info->fit_pending = view->pending;
-    if (fitted->kind != SR_FIT_HEADS) return;
     info->auto_threshold = fitted->auto_threshold;
+    if (fitted->kind != SR_FIT_HEADS) return;
     info->fast_path = fitted->fit != NULL ? fitted->has_fast : fitted->fast[0] != '\0';
     if (info->fast_path) info->fast_share = fitted->fast_share;
 }
