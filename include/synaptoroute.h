@@ -582,9 +582,12 @@ typedef struct sr_info {
     /* Why nothing but neighbours could decide, whatever is fitted: too few utterances to learn from, or too
      * many; "" where trained heads can be learned. */
     char no_heads[96];
+    /* Of the encoder's cache, as in sr_encoder_counts; 0 without one, and while no model is loaded. */
+    uint64_t cache_hits, cache_misses, cache_entries, cache_used;
 } sr_info;
 
-/* Fills `info`, whose `size` the caller has set. Loads no model. */
+/* Fills `info`, whose `size` the caller has set. Loads no model, and never waits long: while a change is made, what only
+ * its maker knows (index_bytes, index_exact_bytes, rows_dead, waiting, lost) may be as it was at the call before. */
 SR_API SR_MUST_CHECK sr_status sr_router_info(sr_router *router, sr_info *info, sr_error *error);
 
 /* Checks the whole database: its pages, keys, every vector's length and values, the fit as far as

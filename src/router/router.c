@@ -10,6 +10,7 @@
  */
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 #include "encode/encode.h"
 #include "router/router_int.h"
@@ -243,6 +244,12 @@ static void fill_model(const sr_router *router, sr_info *info) {
     info->threads = router->encoder_borrowed ? 0 : sri_encoder_threads(encoder);
     snprintf(info->model, sizeof info->model, "%s", sr_encoder_name(encoder));
     snprintf(info->fingerprint, sizeof info->fingerprint, "%s", sr_encoder_fingerprint(encoder));
+    sr_encoder_counts counts = {.size = sizeof counts};
+    if (sr_encoder_stats(encoder, &counts, NULL) != SR_OK) return;
+    info->cache_hits = counts.cache_hits;
+    info->cache_misses = counts.cache_misses;
+    info->cache_entries = counts.cache_entries;
+    info->cache_used = counts.cache_used;
 }
 
 static void fill_info(const sr_router *router, const table_view *view, sr_info *info) {
@@ -264,18 +271,38 @@ static void fill_info(const sr_router *router, const table_view *view, sr_info *
     fill_model(router, info);
 }
 
+/* Some milliseconds: those who ask watch a router that others use, and must not wait for an import. */
+static bool lock_soon(pthread_mutex_t *lock) {
+    for (int tries = 0; tries < 50; tries++) {
+        if (pthread_mutex_trylock(lock) == 0) return true;
+        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+    }
+    return false;
+}
+
+static void look_at_writers(sr_router *router) {
+    router_figures *figures = &router->figures;
+    const sri_index *index = router->table->index;
+    size_t exact = index == NULL ? 0 : sri_index_exact_held(index);
+    atomic_store(&figures->index_exact_bytes, exact);
+    atomic_store(&figures->index_bytes, index == NULL ? 0 : sri_index_bytes(index) + exact);
+    atomic_store(&figures->rows_dead, index == NULL ? 0 : sri_index_dead(index));
+    atomic_store(&figures->waiting, router->group.deferred);
+    atomic_store(&figures->lost, router->group.lost);
+}
+
 /* What only the writer knows. */
 static void fill_writers(sr_router *router, sr_info *info) {
-    pthread_mutex_lock(&router->writer);
-    const sri_index *index = router->table->index;
-    if (index != NULL) {
-        info->index_exact_bytes = sri_index_exact_held(index);
-        info->index_bytes = sri_index_bytes(index) + info->index_exact_bytes;
-        info->rows_dead = sri_index_dead(index);
+    if (lock_soon(&router->writer)) {
+        look_at_writers(router);
+        pthread_mutex_unlock(&router->writer);
     }
-    info->waiting = router->group.deferred;
-    info->lost = router->group.lost;
-    pthread_mutex_unlock(&router->writer);
+    const router_figures *figures = &router->figures;
+    info->index_exact_bytes = atomic_load(&figures->index_exact_bytes);
+    info->index_bytes = atomic_load(&figures->index_bytes);
+    info->rows_dead = atomic_load(&figures->rows_dead);
+    info->waiting = atomic_load(&figures->waiting);
+    info->lost = atomic_load(&figures->lost);
 }
 
 sr_status sr_router_info(sr_router *router, sr_info *info, sr_error *error) {

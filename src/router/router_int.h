@@ -89,6 +89,11 @@ void sri_desks_free(struct sr_router *router);
 
 /* ---- The router (router.c) ---------------------------------------------------------------------------- */
 
+/* What only the holder of `writer` knows, as it was when somebody looked last. */
+typedef struct router_figures {
+    _Atomic uint64_t index_bytes, index_exact_bytes, rows_dead, waiting, lost;
+} router_figures;
+
 struct sr_router {
     char *database; /* as given; ":memory:" when nothing is kept */
     char *model;    /* NULL: the default */
@@ -113,6 +118,8 @@ struct sr_router {
     bool encoder_borrowed;
     _Atomic(sr_encoder *) fast; /* of the fast path; NULL until it is needed. Set once */
     atomic_bool ready;          /* encoder, pool and index are there; never unset */
+
+    router_figures figures;
 
     pthread_mutex_t writer;
     sri_store *store;   /* its connection is the writer's; the leader's while a group is written */

@@ -178,6 +178,16 @@ def test_histograms_add_up(support):
     assert phases.keys() == {"queue", "fast", "encode", "search", "decide"}
 
 
+def test_the_cache_is_counted(support):
+    with serving(support, "--cache-bytes", "1MiB") as server:
+        for text in TEXTS * 3:
+            server.route(text, path="slow")
+        samples = parse(server.metrics(routed=9))[0]
+    assert samples["synaptoroute_cache_hits_total"][()] >= 6
+    assert samples["synaptoroute_cache_misses_total"][()] >= 3
+    assert samples["synaptoroute_cache_texts"][()] >= 3 and samples["synaptoroute_cache_bytes"][()] > 3 * 384
+
+
 def test_live_charts_get_totals(support):
     with serving(support) as server:
         for text in TEXTS:
