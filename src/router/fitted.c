@@ -169,8 +169,15 @@ static void set_mask(fit_masks *masks, uint32_t place, bool usable, const live_r
     if (now != NULL) masks->numbers[place] = now->number;
 }
 
+/* A description is one more example of its route. What was learned stays right without it, so nothing is pending. */
+static bool rewords(const live_route *before, const live_route *now) {
+    return before != NULL && now != NULL && now->count > 0 &&
+           !sri_str_equal(before->description, now->description);
+}
+
 void sri_fitted_note(fit_state *state, const live_route *before, const live_route *now,
-                     fit_masks *copy) {
+                     uint64_t revision, fit_masks *copy) {
+    if (rewords(before, now)) state->reworded = revision;
     if (state->fitted == NULL) return;
     fit_relation was = sri_fitted_relation(state->fitted, before),
                  is = sri_fitted_relation(state->fitted, now);
@@ -191,7 +198,7 @@ static bool assess(live_fit *fitted, const route_table *table, fit_state *state)
     for (size_t i = 0; fitted != NULL && i < atomic_load(&table->number_limit); i++) {
         const route_place *place = sri_steady_at(&table->places, i);
         if (atomic_load(&place->gone) == SRI_INDEX_FOREVER)
-            sri_fitted_note(&made, NULL, atomic_load(&place->newest), made.masks);
+            sri_fitted_note(&made, NULL, atomic_load(&place->newest), 0, made.masks);
     }
     *state = made;
     return true;
@@ -209,16 +216,17 @@ sr_status sri_fitted_compare(sr_router *router, live_fit *fitted, const route_ta
     if (code == SR_OK && !assess(fitted, table, &state)) code = sri_fail_memory(error);
     if (code != SR_OK) return code;
     sri_fitted_replace_masks(router->epoch, &router->fit, NULL);
+    state.reworded = router->fit.reworded;
     router->fit = state;
     return SR_OK;
 }
 
-/* Examples that are gone leave nothing pending, but another fit would come of it. */
+/* Examples that are gone and other descriptions leave nothing pending, but another fit would come of it. */
 bool sri_fitted_stale(const fit_state *state, const live_route *oos) {
     const live_fit *fitted = state->fitted;
     bool any = oos != NULL && oos->count > 0;
-    return fitted != NULL &&
-           (state->pending > 0 || state->usable != fitted->count || any != (fitted->oos_id != 0));
+    return fitted != NULL && (state->pending > 0 || state->usable != fitted->count ||
+                              any != (fitted->oos_id != 0) || state->reworded > fitted->revision);
 }
 
 /* ---- In the router ------------------------------------------------------------------------------------------ */

@@ -158,10 +158,11 @@ static void note_models(sr_router *router, bool added, bool was_empty) {
 
 /* The versions before are still there, as the epoch has not advanced. */
 void sri_mutation_apply(sr_router *router, mutation_plan *plan, fit_masks *masks, bool durable) {
+    uint64_t revision = router->table->state.revision + 1; /* or later: what others have done */
     for (size_t i = 0; i < plan->draft_count; i++) {
         const route_draft *draft = plan->drafts[i];
         if (!draft->removed && draft->made == NULL) continue;
-        sri_fitted_note(&router->fit, draft->old, draft->made, masks);
+        sri_fitted_note(&router->fit, draft->old, draft->made, revision, masks);
     }
     if (masks != NULL) sri_fitted_replace_masks(router->epoch, &router->fit, masks);
     sri_plan_apply(plan, durable);

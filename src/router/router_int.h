@@ -54,6 +54,8 @@ typedef struct fit_state {
     live_fit *fitted; /* NULL: none */
     fit_masks *masks; /* NULL without heads; replaced, not changed */
     size_t pending, usable;
+    uint64_t
+        reworded; /* the last revision in which a description changed that a fit learns from; 0: none */
 } fit_state;
 
 /* Makes the router's state that of a fit (NULL: none) and a whole table, and room for the view that shows it; the
@@ -62,9 +64,9 @@ SR_MUST_CHECK sr_status sri_fitted_compare(sr_router *router, live_fit *fitted,
                                            const route_table *table, sr_error *error);
 /* Masks that a change may make its own; `*copy` stays NULL when none are needed. False when memory is short. */
 SR_MUST_CHECK bool sri_fitted_copy_masks(const fit_state *state, fit_masks **copy);
-/* A route became `now` (NULL: it is gone). `copy` takes what changes of the masks. */
+/* A route became `now` (NULL: it is gone) in `revision`. `copy` takes what changes of the masks. */
 void sri_fitted_note(fit_state *state, const live_route *before, const live_route *now,
-                     fit_masks *copy);
+                     uint64_t revision, fit_masks *copy);
 bool sri_fitted_stale(const fit_state *state, const live_route *oos);
 /* Puts a copy in the place of the masks, which are retired. */
 void sri_fitted_replace_masks(sri_epoch *epoch, fit_state *state, fit_masks *masks);

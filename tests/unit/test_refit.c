@@ -591,6 +591,32 @@ static void a_changed_table_is_fitted_in_the_background(void **state) {
     assert_int_equal(atomic_load(&self->toy.encoded), encoded);
 }
 
+/* A description is learned from; it leaves nothing pending meanwhile. */
+static void a_changed_description_is_fitted_in_the_background(void **state) {
+    fixture *self = *state;
+    fit(self->router, NULL, NULL);
+    sr_router_close(&self->router);
+    self->router = toy_router(self->path, self->encoder, SR_OPEN_REFIT);
+    sr_str name, said = sr_str_of("what the sky will be like");
+    sr_table *table = NULL;
+    assert_int_equal(sr_table_read(self->router, NULL, 1, &table, NULL), SR_OK);
+    name = sr_table_route(table, 0)->name;
+    sr_route route = {.size = sizeof route, .name = name, .description = &said};
+    sr_put_options options = {.size = sizeof options, .mode = SR_PUT_EXTEND};
+    assert_int_equal(sr_routes_put(self->router, &route, 1, &options, NULL, NULL), SR_OK);
+    assert_int_equal(info_of(self->router).fit_pending, 0);
+    wait_for_fit(self->router, ROUTES + 1);
+    /* Metadata are not. */
+    int encoded = atomic_load(&self->toy.encoded);
+    sr_str tag = sr_str_of("{\"owner\":\"us\"}");
+    route = (sr_route){.size = sizeof route, .name = name, .metadata = &tag};
+    assert_int_equal(sr_routes_put(self->router, &route, 1, &options, NULL, NULL), SR_OK);
+    nanosleep(&(struct timespec){0, 800000000}, NULL);
+    assert_int_equal(atomic_load(&self->toy.encoded), encoded);
+    assert_int_equal(info_of(self->router).fit_revision, ROUTES + 1);
+    sr_table_free(&table);
+}
+
 typedef struct crowd {
     sr_router *router;
     atomic_bool stop;
@@ -904,6 +930,7 @@ int main(int argc, char **argv) {
         WITH_TABLE(changes_and_decisions_do_not_wait_for_a_fit),
         WITH_TABLE(a_stopped_fit_leaves_the_one_before),
         WITH_TABLE(a_changed_table_is_fitted_in_the_background),
+        WITH_TABLE(a_changed_description_is_fitted_in_the_background),
         WITH_TABLE(everything_at_once),
         WITH_TABLE(bad_options_are_refused),
         WITH_TABLE(labelled_texts_are_counted_and_not_stored),
