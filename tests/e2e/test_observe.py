@@ -259,6 +259,19 @@ def test_prometheus_scrapes(support):
             prometheus.wait(20)
 
 
+def test_metrics_need_a_key_unless_they_are_open(support):
+    keys = support.directory / "keys"
+    made = support.run("key", "create", "--keys", keys, "--role", "read", "reader", "--json").json()[0]
+    reader = {"Authorization": "Bearer " + made["key"]}
+    with serving(support, "--keys", keys) as server:
+        assert server.ask("/metrics")[0] == 401
+        assert server.ask("/metrics", headers=reader)[0] == 403
+        assert server.ask("/v1/stats", headers=reader)[0] == 200
+    with serving(support, "--keys", keys, "--metrics-open") as server:
+        assert server.ask("/metrics")[0] == 200
+        assert server.ask("/v1/stats")[0] == 401
+
+
 # ---- The log -------------------------------------------------------------------------------------
 
 
@@ -568,10 +581,10 @@ def test_messages_keep_to_the_published_schema(support):
 
 @pytest.mark.slow
 def test_the_real_collector_takes_it(support):
-    """otelcol with the debug exporter, named by $OTELCOL or found on the path."""
+    """otelcol with the debug exporter, named by $OTELCOL or found on the path; tools/build_otelcol makes one."""
     program = os.environ.get("OTELCOL") or shutil.which("otelcol")
     if program is None:
-        pytest.skip("otelcol is not there; name it by OTELCOL")
+        pytest.skip("otelcol is not there; tools/build_otelcol makes one, to be named by OTELCOL")
     port = free_port()
     config = support.write("otelcol.yaml", f"""
 receivers: {{otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:{port}"}}}}}}}}
