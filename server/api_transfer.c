@@ -60,12 +60,12 @@ static sri_format take_format(srv_request *request) {
 
 /* Reads the body as a file; false after an answer. */
 static bool read_rows(srv_request *request, bool allow_blank, sri_rows *rows) {
-    sri_read_options options = {.format = take_format(request),
-                                .text_column = query_text(request, "text_column"),
+    sri_read_options options = {.text_column = query_text(request, "text_column"),
                                 .route_column = query_text(request, "route_column"),
                                 .allow_blank = allow_blank};
     sri_buffer bytes = {0};
     sr_error error;
+    options.format = take_format(request);
     if (options.format == SRI_FORMAT_UNKNOWN) return false;
     srv_take_body(request, &bytes);
     sr_status code = sri_rows_parse("the body", &bytes, &options, rows, &error);

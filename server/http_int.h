@@ -32,6 +32,7 @@ typedef struct srv_socket {
     _Atomic uint64_t
         deadline_ns;       /* of the phase; the watch shuts the connection down then. 0: none */
     uint64_t line_ns;      /* when the first line of the request that is read was there */
+    bool left;             /* the client sends no more; the lock of the watch */
     srv_exchange *waiting; /* whose client the watch looks after; its lock */
     uint32_t next_free;
 } srv_socket;
@@ -126,7 +127,7 @@ void srv_watch_close(srv_watch **watch);
 /* NULL when memory is short. */
 srv_socket *srv_watch_add(srv_watch *watch, int descriptor);
 void srv_watch_remove(srv_watch *watch, srv_socket *socket);
-/* From now on the exchange's client is watched. To be called before its connection is suspended. */
+/* From now on the exchange's handler is told when its client leaves. To be called before its connection is suspended. */
 void srv_watch_wait(srv_watch *watch, srv_exchange *exchange);
 /* No longer. To be called before its connection is resumed; any number of times. */
 void srv_watch_done(srv_watch *watch, srv_exchange *exchange);

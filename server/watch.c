@@ -3,11 +3,15 @@
  *
  * libmicrohttpd takes a suspended connection out of its own polling, so that nobody would notice its client
  * leaving; its time-out is for inactivity alone, so that a byte now and then holds a connection for ever.
- * One thread does both: an epoll set of the sockets of suspended connections, asked for nothing but EPOLLRDHUP
- * (with errors, which always come), and a walk over all connections ten times a second that compares deadlines.
- * The walk was preferred to a heap of deadlines: these change several times with each request, which here is
- * one atomic store, and ten thousand comparisons are some microseconds. A client that shuts down its sending side
- * counts as one that has left, as with nginx: whether it still reads cannot be told before something is written.
+ * And where a client's last bytes and its leaving come together, its edge-triggered polling sees the bytes alone, so
+ * that the connection stays.
+ *
+ * One thread does all that: an epoll set of all connections, asked for nothing but EPOLLRDHUP (with errors, which always
+ * come), and a walk over them ten times a second that compares deadlines. The walk was preferred to a heap of deadlines:
+ * these change several times with each request, which here is one atomic store, and ten thousand comparisons are some
+ * microseconds. A client that shuts down its sending side counts as one that has left, as with nginx: whether it still
+ * reads cannot be told before something is written. If nobody works for it, its connection is shut down for reading
+ * once more with each walk, which loses nothing and makes libmicrohttpd look.
  *
  * Connections lie in an array that does not move, and events name them by index and generation, so that an event
  * for one that has closed meanwhile finds that out. A connection is shut down (never closed) from here, under the
@@ -58,11 +62,6 @@ static void tell(srv_watch *watch, srv_exchange *exchange, srv_gone why) {
     pthread_cond_broadcast(&watch->told);
 }
 
-static void forget(srv_watch *watch, srv_socket *socket) {
-    socket->waiting = NULL;
-    epoll_ctl(watch->epoll, EPOLL_CTL_DEL, socket->descriptor, NULL);
-}
-
 void srv_watch_tell(srv_watch *watch, srv_exchange *exchange, void (*callback)(void *, srv_gone),
                     void *user) {
     pthread_mutex_lock(&watch->lock);
@@ -96,9 +95,14 @@ srv_socket *srv_watch_add(srv_watch *watch, int descriptor) {
     if (socket != NULL) {
         socket->descriptor = descriptor;
         socket->waiting = NULL;
+        socket->left = false;
         socket->line_ns = 0;
         atomic_store(&socket->phase, SRV_PHASE_IDLE);
         atomic_store(&socket->deadline_ns, 0);
+        struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET,
+                                    .data.u64 = (uint64_t)socket->generation << 32 | socket->index};
+        if (epoll_ctl(watch->epoll, EPOLL_CTL_ADD, descriptor, &event) != 0)
+            sri_log(SR_LOG_WARN, "a connection cannot be watched: errno %d", errno);
     }
     pthread_mutex_unlock(&watch->lock);
     return socket;
@@ -106,8 +110,8 @@ srv_socket *srv_watch_add(srv_watch *watch, int descriptor) {
 
 void srv_watch_remove(srv_watch *watch, srv_socket *socket) {
     pthread_mutex_lock(&watch->lock);
-    if (socket->waiting != NULL) forget(watch, socket);
-    socket->descriptor = -1;
+    socket->waiting = NULL;
+    socket->descriptor = -1; /* which leaves the epoll set when it is closed */
     socket->generation++;
     socket->next_free = watch->first_free;
     watch->first_free = socket->index;
@@ -115,31 +119,22 @@ void srv_watch_remove(srv_watch *watch, srv_socket *socket) {
 }
 
 void srv_watch_wait(srv_watch *watch, srv_exchange *exchange) {
-    srv_socket *socket = exchange->socket;
-    struct epoll_event event = {.events = EPOLLRDHUP,
-                                .data.u64 = (uint64_t)socket->generation << 32 | socket->index};
     pthread_mutex_lock(&watch->lock);
-    socket->waiting = exchange;
-    if (epoll_ctl(watch->epoll, EPOLL_CTL_ADD, socket->descriptor, &event) != 0)
-        sri_log(SR_LOG_WARN, "a connection cannot be watched: errno %d", errno);
+    exchange->socket->waiting = exchange;
     pthread_mutex_unlock(&watch->lock);
 }
 
 void srv_watch_done(srv_watch *watch, srv_exchange *exchange) {
-    srv_socket *socket = exchange->socket;
     pthread_mutex_lock(&watch->lock);
-    if (socket->waiting == exchange) forget(watch, socket);
+    if (exchange->socket->waiting == exchange) exchange->socket->waiting = NULL;
     pthread_mutex_unlock(&watch->lock);
 }
 
 void srv_watch_hurry(srv_watch *watch) {
     pthread_mutex_lock(&watch->lock);
     for (uint32_t i = 0; i < watch->count; i++) {
-        srv_socket *socket = socket_at(watch, i);
-        srv_exchange *exchange = socket->waiting;
-        if (exchange == NULL) continue;
-        forget(watch, socket);
-        tell(watch, exchange, SRV_LATE);
+        srv_exchange *exchange = socket_at(watch, i)->waiting;
+        if (exchange != NULL && !exchange->telling) tell(watch, exchange, SRV_LATE);
     }
     pthread_mutex_unlock(&watch->lock);
 }
@@ -149,10 +144,10 @@ void srv_watch_hurry(srv_watch *watch) {
 static void client_left(srv_watch *watch, uint64_t name) {
     uint32_t index = (uint32_t)name, generation = (uint32_t)(name >> 32);
     srv_socket *socket = socket_at(watch, index);
-    srv_exchange *exchange = socket->waiting;
-    if (socket->generation != generation || exchange == NULL) return;
-    forget(watch, socket);
-    tell(watch, exchange, SRV_LEFT);
+    if (socket->generation != generation || socket->descriptor < 0) return;
+    socket->left = true;
+    if (socket->waiting != NULL && !socket->waiting->telling)
+        tell(watch, socket->waiting, SRV_LEFT);
 }
 
 /* A request that does not come to its end. Nothing of an answer is on its way then, so that the client can be told. */
@@ -166,17 +161,24 @@ static void cut_off(const srv_watch *watch, srv_socket *socket) {
     atomic_store(&socket->deadline_ns, 0);
 }
 
+static void look_at(srv_watch *watch, srv_socket *socket, uint64_t now) {
+    srv_exchange *exchange = socket->waiting;
+    uint64_t deadline = atomic_load_explicit(&socket->deadline_ns, memory_order_relaxed);
+    if (exchange != NULL) {
+        bool stayed = atomic_load(&exchange->gone) == SRV_STAYED && !exchange->telling;
+        if (stayed && (socket->left || exchange->request.deadline_ns < now))
+            tell(watch, exchange, socket->left ? SRV_LEFT : SRV_LATE);
+    } else if (deadline != 0 && deadline < now) {
+        cut_off(watch, socket);
+    } else if (socket->left) {
+        shutdown(socket->descriptor, SHUT_RD);
+    }
+}
+
 static void walk(srv_watch *watch, uint64_t now) {
     for (uint32_t i = 0; i < watch->count; i++) {
         srv_socket *socket = socket_at(watch, i);
-        srv_exchange *exchange = socket->waiting;
-        uint64_t deadline = atomic_load_explicit(&socket->deadline_ns, memory_order_relaxed);
-        if (socket->descriptor < 0) continue;
-        if (exchange != NULL && exchange->request.deadline_ns < now &&
-            atomic_load(&exchange->gone) == SRV_STAYED)
-            tell(watch, exchange, SRV_LATE);
-        else if (deadline != 0 && deadline < now && exchange == NULL)
-            cut_off(watch, socket);
+        if (socket->descriptor >= 0) look_at(watch, socket, now);
     }
 }
 
