@@ -20,6 +20,7 @@ const types = {
   css: "text/css; charset=utf-8",
   js: "text/javascript; charset=utf-8",
   svg: "image/svg+xml",
+  txt: "text/plain; charset=utf-8",
 };
 
 function installPackages(work) {
@@ -77,6 +78,16 @@ function joinStyles(files) {
   files.set(paths[0], Buffer.concat(parts));
 }
 
+/* The terms under which others' code is part of the script. */
+function licences(work) {
+  const { dependencies } = JSON.parse(readFileSync(join(here, "package.json"), "utf8"));
+  const parts = Object.entries(dependencies).map(
+    ([name, version]) =>
+      `${name} ${version}\n\n${readFileSync(join(work, "node_modules", name, "LICENSE"), "utf8")}`,
+  );
+  return Buffer.from(parts.join("\n----\n\n"));
+}
+
 function arrayOf(bytes) {
   const lines = [];
   for (let i = 0; i < bytes.length; i += 24)
@@ -116,6 +127,7 @@ try {
   const files = await bundle(work);
   joinStyles(files);
   files.set("/assets/icon.svg", readFileSync(join(here, "src/icon.svg")));
+  files.set("/assets/licences.txt", licences(work));
   files.set("/", readFileSync(join(here, "index.html")));
   for (const [path, bytes] of files)
     writeFileSync(join(work, path === "/" ? "index.html" : path), bytes);

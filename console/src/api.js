@@ -88,11 +88,12 @@ export const post = (path, body, signal) => call("POST", path, { body, signal })
 /* Sends `body` and gives each line of the answer to `onLine` as it comes. A line with a problem ends it. */
 export async function stream(path, options, onLine) {
   const response = await send("POST", path, options);
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = response.body.getReader();
+  const decoder = new TextDecoder();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
-    rest += value || "";
+    rest += decoder.decode(value, { stream: !done });
     const lines = rest.split("\n");
     rest = done ? "" : lines.pop();
     for (const line of lines) {

@@ -160,12 +160,15 @@ function Chooser() {
               ["slow", "slow"],
             ]}
           />
+          {/* Keyed: as one element, the click that stops would submit what it had become. */}
           {progress ? (
-            <button type="button" onClick={() => stop.abort()}>
+            <button key="stop" type="button" onClick={() => stop.abort()}>
               Stop
             </button>
           ) : (
-            <button class="primary">Evaluate</button>
+            <button key="run" class="primary">
+              Evaluate
+            </button>
           )}
         </div>
       )}

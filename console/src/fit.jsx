@@ -30,7 +30,8 @@ function age({ fit, fit_revision: revision, fit_pending: pending, no_heads: why 
   const since = pending
     ? `${count(pending, "route")} changed since: there the nearest utterance decides.`
     : "No route has changed since.";
-  const what = fit === "heads" ? "Trained heads" : `The nearest utterance decides${why ? `: ${why}` : ""}`;
+  const what =
+    fit === "heads" ? "Trained heads" : `The nearest utterance decides${why ? `: ${why}` : ""}`;
   return `${what}, fitted to revision ${integer(revision)}. ${since}`;
 }
 

@@ -48,7 +48,7 @@ function usePlace() {
 const shortcuts = [
   [["1", "…", "5"], "Go to a page: Try, Routes, Map, Live, Evaluate"],
   [["/"], "Go to the text or the search of the page"],
-  [["Ctrl", "Enter"], "Route the text"],
+  [["Enter"], "Route the text; with Shift, a new line in it"],
   [["u"], "Undo the last change of the table"],
   [["t"], "Change between light and dark"],
   [["↑", "↓"], "Move in the list of routes; in the map, move the map"],
@@ -103,6 +103,9 @@ const Help = ({ onClose }) => (
         </div>
       ))}
     </dl>
+    <p class="soft small">
+      The page is made with Preact and uPlot: <a href="/assets/licences.txt">their licences</a>.
+    </p>
   </Dialog>
 );
 

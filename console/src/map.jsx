@@ -11,16 +11,7 @@ import { get } from "./api.js";
 import { changes, useValue } from "./store.js";
 import { count, shorten } from "./table.js";
 import { colour, theme } from "./theme.js";
-import {
-  Empty,
-  Icon,
-  Name,
-  Notice,
-  SearchField,
-  integer,
-  percent,
-  useLoaded,
-} from "./ui.jsx";
+import { Empty, Icon, Name, Notice, SearchField, integer, percent, useLoaded } from "./ui.jsx";
 
 const MOST_POINTS = 5000;
 const MOST_ZOOM = 60;

@@ -1,7 +1,7 @@
 /*
  * One route: its description, threshold, metadata and utterances, each saved as soon as it is finished with.
  */
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { allowed, changes, report, toast, useValue } from "./store.js";
 import {
   addUtterances,
@@ -27,9 +27,9 @@ import {
 
 const SHOWN = 200;
 
-async function save(route, next, label) {
+async function save(route, change, label) {
   try {
-    await editRoute(route, next, label);
+    await editRoute(route.route, change, label);
   } catch (error) {
     report(error, "Could not save");
     changes.set((n) => n + 1);
@@ -43,7 +43,7 @@ function Description({ route, may }) {
   useEffect(() => setText(route.description), [route]);
   const leave = () =>
     text !== route.description &&
-    save(route, { ...route, description: text }, `Described ${route.route}`);
+    save(route, () => ({ description: text }), `Described ${route.route}`);
   return (
     <label>
       Description
@@ -71,13 +71,13 @@ function Threshold({ route, may }) {
   const [text, setText] = useState(String(route[kind] ?? ""));
   useEffect(() => setText(String(route[kind] ?? "")), [route]);
   const set = (nextKind, number) => {
-    const { threshold, confidence, ...others } = route;
-    const next = nextKind === "auto" ? others : { ...others, [nextKind]: number };
+    const none = { threshold: undefined, confidence: undefined };
+    const next = nextKind === "auto" ? none : { ...none, [nextKind]: number };
     const name =
       nextKind === "auto"
         ? "automatic"
         : `${nextKind === "threshold" ? "cosine" : "confidence"} ${number}`;
-    save(route, next, `Threshold of ${route.route}: ${name}`);
+    save(route, () => next, `Threshold of ${route.route}: ${name}`);
   };
   const leave = () => {
     const number = Number(text);
@@ -140,7 +140,7 @@ function Metadata({ route, may }) {
     if (text === shown) return;
     try {
       const metadata = text.trim() ? JSON.parse(text) : undefined;
-      save(route, { ...route, metadata }, `Metadata of ${route.route}`);
+      save(route, () => ({ metadata }), `Metadata of ${route.route}`);
     } catch (error) {
       toast(`The metadata are not JSON: ${error.message}`, { kind: "error" });
     }
@@ -168,7 +168,15 @@ function Metadata({ route, may }) {
 
 function Utterance({ route, text, may }) {
   const [draft, setDraft] = useState(null);
+  /* Once: a field that goes away loses the focus, which would finish it again. */
+  const open = useRef(false);
+  const edit = () => {
+    open.current = true;
+    setDraft(text);
+  };
   const finish = (keep) => {
+    if (!open.current) return;
+    open.current = false;
     const next = draft.trim();
     setDraft(null);
     if (!keep || !next || next === text) return;
@@ -176,8 +184,9 @@ function Utterance({ route, text, may }) {
       toast("The route has this utterance already.", { kind: "error" });
       return;
     }
-    const utterances = route.utterances.map((one) => (one === text ? next : one));
-    save(route, { ...route, utterances }, `Changed “${shorten(text)}” to “${shorten(next)}”`);
+    const replaced = (now) => now.utterances.map((one) => (one === text ? next : one));
+    const label = `Changed “${shorten(text)}” to “${shorten(next)}”`;
+    save(route, (now) => ({ utterances: replaced(now) }), label);
   };
   const remove = () =>
     removeUtterances(route.route, [text]).catch((error) => report(error, "Could not delete it"));
@@ -187,7 +196,6 @@ function Utterance({ route, text, may }) {
         <GrowingText
           value={draft}
           aria-label="Utterance"
-          fieldRef={undefined}
           onInput={setDraft}
           onBlur={() => finish(true)}
           autofocus
@@ -203,11 +211,7 @@ function Utterance({ route, text, may }) {
       <span class="text">{text}</span>
       {may && (
         <span class="buttons">
-          <IconButton
-            icon="edit"
-            label={`Edit “${shorten(text)}”`}
-            onClick={() => setDraft(text)}
-          />
+          <IconButton icon="edit" label={`Edit “${shorten(text)}”`} onClick={edit} />
           <IconButton icon="trash" label={`Delete “${shorten(text)}”`} onClick={remove} />
         </span>
       )}
@@ -225,10 +229,11 @@ function AddUtterances({ route }) {
       .filter(Boolean);
     if (!texts.length) return;
     try {
-      const receipt = await addUtterances(route.route, texts);
-      if (receipt.duplicates)
+      const added = await addUtterances(route.route, texts);
+      const there = texts.length - added.length;
+      if (there)
         toast(
-          `${count(receipt.duplicates, "utterance")} of these ${receipt.duplicates === 1 ? "was" : "were"} there already.`,
+          `${count(there, "utterance")} of these ${there === 1 ? "was" : "were"} there already.`,
         );
       setText("");
     } catch (error) {
@@ -308,7 +313,7 @@ export function RouteDetail({ name, onGone }) {
   if (!route) return <p class="soft">Reading…</p>;
   const remove = async () => {
     try {
-      await removeRoute(route);
+      await removeRoute(route.route);
       onGone();
     } catch (error) {
       report(error, "Could not delete it");

@@ -1,6 +1,9 @@
 /*
- * Changes of the route table, each with its way back. A route is replaced on the condition that the table has
- * not moved on since it was read; where it has, but this route is as it was, the change is made all the same.
+ * Changes of the route table, each with its way back. They are made one after the other.
+ *
+ * An edit names the members of a route that it changes, and is made on the condition that the table has not moved
+ * on since the route was read. Where it has, the route is read again, and the edit is made on top of that, unless
+ * somebody else has changed the same members.
  */
 import { Problem, call, routePath } from "./api.js";
 import { changed } from "./store.js";
@@ -15,11 +18,24 @@ const exact = (name, number, context) =>
     : number;
 const plain = (number) => Number(number.rawJSON ?? number);
 
+/* Routes as they were last read or written here. */
+const known = new Map();
+
 export async function readRoute(name, signal) {
-  const route = await call("GET", routePath(name), { signal, revive: exact });
+  const read = await call("GET", routePath(name), { signal, revive: exact });
   for (const member of ["threshold", "confidence", "revision"])
-    if (route[member] !== undefined && route[member] !== null) route[member] = plain(route[member]);
-  return { description: "", ...route };
+    if (read[member] !== undefined && read[member] !== null) read[member] = plain(read[member]);
+  const route = { description: "", ...read };
+  known.set(name, route);
+  return route;
+}
+
+let last = Promise.resolve();
+
+/* Does `work` when all that was to be done before has been. */
+function inTurn(work) {
+  last = last.then(work, work);
+  return last;
 }
 
 /* What is sent of a route: without name and revision, and without members that stand for defaults. */
@@ -28,73 +44,111 @@ function bodyOf(route) {
   return Object.fromEntries(given.map((field) => [field, route[field]]));
 }
 
-const same = (a, b) => JSON.stringify(bodyOf(a)) === JSON.stringify(bodyOf(b));
+const put = (name, route, headers) =>
+  call("PUT", routePath(name), { body: bodyOf(route), headers });
+const remove = (name) => {
+  known.delete(name);
+  return call("DELETE", routePath(name));
+};
 
-const put = (route, next, revision) =>
-  call("PUT", routePath(route), {
-    body: bodyOf(next),
-    headers: revision ? { "If-Match": `"${revision}"` } : {},
-  });
+const agree = (part, a, b) =>
+  Object.keys(part).every((field) => JSON.stringify(a[field]) === JSON.stringify(b[field]));
 
-/* Makes of `before`, as it was read, what `next` says. */
-async function replace(before, next) {
-  try {
-    return await put(before.route, next, before.revision);
-  } catch (error) {
-    if (error.status !== 412) throw error;
-    const now = await readRoute(before.route);
-    if (!same(now, before))
+const TRIES = 10;
+
+/*
+ * Sets the members that `change` makes of the route (undefined: the default). `expected` is what these members must
+ * be before, or null: as they are known here. Answers with the members before and after.
+ */
+async function patch(name, change, expected) {
+  let route = known.get(name) ?? (await readRoute(name));
+  for (let tries = 0; ; tries++) {
+    const part = change(route);
+    if (expected && !agree(part, route, expected))
       throw new Problem(
         412,
         "Changed elsewhere",
-        `${before.route} was changed by somebody else meanwhile; it has been read again.`,
+        `${name} was changed by somebody else meanwhile; it has been read again.`,
       );
-    return put(before.route, next, now.revision);
+    try {
+      const next = { ...route, ...part };
+      const receipt = await put(name, next, { "If-Match": `"${route.revision}"` });
+      known.set(name, { ...next, revision: receipt.revision });
+      const before = Object.fromEntries(Object.keys(part).map((field) => [field, route[field]]));
+      return { before, after: part };
+    } catch (error) {
+      if (error.status !== 412 || tries === TRIES) throw error;
+      expected ??= route;
+      route = await readRoute(name);
+    }
   }
 }
 
-export async function editRoute(before, next, label) {
-  await replace(before, next);
-  changed(label, async () => {
-    const now = await readRoute(before.route);
-    if (!same(now, next))
-      throw new Problem(412, "Changed elsewhere", `${before.route} has changed since.`);
-    await replace(now, before);
-  });
+/* `change` makes of a route its members that are to be other ones. */
+export async function editRoute(name, change, label) {
+  const { before, after } = await inTurn(() => patch(name, change, null));
+  changed(label, () => inTurn(() => patch(name, () => before, after)));
 }
 
 export async function createRoute(name) {
-  await call("PUT", routePath(name), {
-    body: { utterances: [] },
-    headers: { "If-None-Match": "*" },
+  await inTurn(() => put(name, { utterances: [] }, { "If-None-Match": "*" }));
+  changed(`Made ${name}`, () => inTurn(() => remove(name)));
+}
+
+export async function removeRoute(name) {
+  const route = await inTurn(async () => {
+    const before = await readRoute(name);
+    await remove(name);
+    return before;
   });
-  changed(`Made ${name}`, () => call("DELETE", routePath(name)));
-}
-
-export async function removeRoute(route) {
-  await call("DELETE", routePath(route.route));
-  changed(`Deleted ${route.route} with ${count(route.utterances.length, "utterance")}`, () =>
-    put(route.route, route),
+  changed(`Deleted ${name} with ${count(route.utterances.length, "utterance")}`, () =>
+    inTurn(() => put(name, route, { "If-None-Match": "*" })),
   );
 }
 
-const utterances = (name, texts, method) =>
-  call(method, `${routePath(name)}/utterances`, { body: { utterances: texts } });
+function sendUtterances(method, name, texts) {
+  known.delete(name);
+  return call(method, `${routePath(name)}/utterances`, { body: { utterances: texts } });
+}
 
-export async function addUtterances(name, texts) {
-  const receipt = await utterances(name, texts, "POST");
-  const what = texts.length === 1 ? `“${shorten(texts[0])}”` : count(texts.length, "utterance");
-  if (receipt.utterances_added === 0) return receipt;
-  changed(`Added ${what} to ${name}`, () =>
-    receipt.routes_added ? call("DELETE", routePath(name)) : utterances(name, texts, "DELETE"),
-  );
-  return receipt;
+/* The utterances of a route, none where it is not there. */
+async function utterancesOf(name) {
+  try {
+    return (await readRoute(name)).utterances;
+  } catch (error) {
+    if (error.status === 404) return [];
+    throw error;
+  }
+}
+
+const named = (texts) =>
+  texts.length === 1 ? `“${shorten(texts[0])}”` : count(texts.length, "utterance");
+
+/* Takes utterances away again, and the route with them where it was made for them and has no others. */
+async function takeBack(name, texts, made) {
+  if (made && (await utterancesOf(name)).length === texts.length) await remove(name);
+  else await sendUtterances("DELETE", name, texts);
+}
+
+/* Answers with those that the route did not have. */
+export async function addUtterances(name, given) {
+  const { added, made } = await inTurn(async () => {
+    const there = new Set(await utterancesOf(name));
+    const texts = [...new Set(given)].filter((text) => !there.has(text));
+    if (!texts.length) return { added: [] };
+    const receipt = await sendUtterances("POST", name, texts);
+    return { added: texts, made: receipt.routes_added > 0 };
+  });
+  if (added.length)
+    changed(`Added ${named(added)} to ${name}`, () => inTurn(() => takeBack(name, added, made)));
+  return added;
 }
 
 export async function removeUtterances(name, texts) {
-  await utterances(name, texts, "DELETE");
-  const what = texts.length === 1 ? `“${shorten(texts[0])}”` : count(texts.length, "utterance");
-  changed(`Deleted ${what} from ${name}`, () => utterances(name, texts, "POST"));
+  await inTurn(() => sendUtterances("DELETE", name, texts));
+  changed(`Deleted ${named(texts)} from ${name}`, () =>
+    inTurn(() => sendUtterances("POST", name, texts)),
+  );
 }
 
 export const shorten = (text, length = 48) =>

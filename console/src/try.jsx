@@ -4,7 +4,7 @@
  */
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, post } from "./api.js";
-import { allowed, changes, report, session, useValue, value } from "./store.js";
+import { allowed, changes, report, session, toast, useValue, value } from "./store.js";
 import { addUtterances } from "./table.js";
 import {
   Choice,
@@ -429,8 +429,8 @@ export function TryPage() {
   const add = async (name) => {
     setAdding(false);
     try {
-      const receipt = await addUtterances(name, [result.text]);
-      if (receipt.utterances_added === 0) report({ detail: `${name} has this utterance already.` });
+      const added = await addUtterances(name, [result.text]);
+      if (!added.length) toast(`${name} has this utterance already.`);
     } catch (error) {
       report(error, "Could not add it");
     }

@@ -192,11 +192,13 @@ function Toast({ one }) {
 export function Toasts() {
   const all = useValue(toasts);
   return (
-    <ul class="toasts" role="status" aria-live="polite">
-      {all.map((one) => (
-        <Toast key={one.id} one={one} />
-      ))}
-    </ul>
+    <div role="status">
+      <ul class="toasts">
+        {all.map((one) => (
+          <Toast key={one.id} one={one} />
+        ))}
+      </ul>
+    </div>
   );
 }
 

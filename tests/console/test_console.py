@@ -52,6 +52,8 @@ class Server:
         self.base = re.search(r"http://127\.0\.0\.1:\d+", said).group()
 
     def stop(self):
+        if self.log.closed:
+            return
         self.process.terminate()
         assert self.process.wait(20) == 0
         self.log.close()
@@ -93,29 +95,42 @@ def support(tmp_path_factory):
     return directory
 
 
-def serve(directory, *arguments):
-    server = Server(directory, *arguments)
-    if server.call("GET", "/", headers={"Accept-Encoding": "gzip"})[0] == 404:
+@pytest.fixture
+def start():
+    """Starts servers, which are stopped when the pages have been closed."""
+    servers = []
+
+    def start_server(directory, *arguments):
+        servers.append(Server(directory, *arguments))
+        if servers[-1].call("GET", "/", headers={"Accept-Encoding": "gzip"})[0] == 404:
+            pytest.skip("this build has no console (-Dconsole=enabled)")
+        return servers[-1]
+
+    yield start_server
+    for server in servers:
         server.stop()
-        pytest.skip("this build has no console (-Dconsole=enabled)")
-    return server
 
 
 @pytest.fixture
-def server(tmp_path, support):
+def directory(tmp_path, support):
+    """A directory with a copy of the table."""
     for file in support.iterdir():
         shutil.copy(file, tmp_path)
-    running = serve(tmp_path)
-    yield running
-    running.stop()
+    return tmp_path
 
 
 @pytest.fixture
-def console(browser, server):
+def server(start, directory):
+    return start(directory)
+
+
+@pytest.fixture
+def console(browser, start, request):
     """Opens pages of the console; afterwards asks what they did."""
     opened = []
 
-    def open_page(place="try", base=server.base, **looks):
+    def open_page(place="try", base=None, **looks):
+        base = base or request.getfixturevalue("server").base
         page = browser.page(**looks)
         opened.append((page, base))
         page.open(f"{base}/#/{place}")
@@ -215,6 +230,18 @@ def test_a_fit_takes_in_what_has_changed(console, server):
     page.wait("document.querySelector('.fit').textContent.includes('No route has changed since')")
 
 
+def test_an_evaluation_can_be_stopped(console, tmp_path):
+    lines = "".join(f"I have waited {i} days for my parcel,track_order\n" for i in range(60_000))
+    (tmp_path / "long.csv").write_text("text,route\n" + lines)
+    page = console("evaluate")
+    page.choose_file("input[type=file]", str(tmp_path / "long.csv"))
+    page.click("button", "Evaluate")
+    page.wait("document.querySelector('.progress')?.textContent.includes(' of 60,000')")
+    page.click("button", "Stop")
+    page.wait("!document.querySelector('.progress')")
+    assert not page.evaluate("document.querySelector('.notice, .report')")
+
+
 def test_an_evaluation_that_cannot_be_run_says_why(console, tmp_path):
     (tmp_path / "broken.csv").write_text('text,route\n"never closed,refund\n')
     page = console("evaluate")
@@ -232,10 +259,7 @@ def test_an_evaluation_that_cannot_be_run_says_why(console, tmp_path):
 
 def test_a_route_is_edited_and_the_edits_undone(console, server):
     page = console("routes/refund")
-    page.click("label textarea")
-    page.evaluate("document.activeElement.select()")
-    page.write("Money back.")
-    page.press("Tab")
+    describe(page, "Money back.")
     page.wait("document.querySelector('.toasts').textContent.includes('Described refund')")
     page.click(".threshold label", "cosine")
     page.wait("document.querySelector('.threshold input[type=number]')?.value === '0.6'")
@@ -252,33 +276,59 @@ def test_a_route_is_edited_and_the_edits_undone(console, server):
     assert "threshold" not in route
 
 
+def describe(page, text):
+    page.click("label textarea")
+    page.evaluate("document.activeElement.select()")
+    page.write(text)
+    page.press("Tab")
+
+
 def test_an_edit_does_not_overwrite_what_somebody_else_wrote(console, server):
     page = console("routes/refund")
     page.wait("document.querySelector('label textarea')")
-    server.call("POST", "/v1/routes/refund/utterances", {"utterances": ["Money, now!"]})
-    page.click("label textarea")
-    page.evaluate("document.activeElement.select()")
-    page.write("Mine")
-    page.press("Tab")
+    route = json.loads(server.call("GET", "/v1/routes/refund")[2])
+    theirs = {"description": "Theirs", "utterances": route["utterances"]}
+    assert server.call("PUT", "/v1/routes/refund", theirs)[0] == 200
+    describe(page, "Mine")
     page.wait("document.querySelector('.toast.error')")
     assert "somebody else" in page.evaluate("document.querySelector('.toast.error').textContent")
-    route = json.loads(server.call("GET", "/v1/routes/refund")[2])
-    assert route["description"] != "Mine" and "Money, now!" in route["utterances"]
-    page.wait("document.querySelector('.utterances').textContent.includes('Money, now!')")
+    assert json.loads(server.call("GET", "/v1/routes/refund")[2])["description"] == "Theirs"
+    page.wait("document.querySelector('label textarea').value === 'Theirs'")
     console.expected.append("status of 412")
 
 
-def test_an_edit_goes_through_when_only_other_routes_have_changed(console, server):
+def test_an_edit_goes_together_with_what_somebody_else_added(console, server):
     page = console("routes/refund")
     page.wait("document.querySelector('label textarea')")
-    server.call("POST", "/v1/routes/invoice/utterances", {"utterances": ["One more bill"]})
-    page.click("label textarea")
-    page.evaluate("document.activeElement.select()")
-    page.write("Mine")
-    page.press("Tab")
+    server.call("POST", "/v1/routes/refund/utterances", {"utterances": ["Money, now!"]})
+    describe(page, "Mine")
     page.wait("document.querySelector('.toasts').textContent.includes('Described refund')")
-    assert json.loads(server.call("GET", "/v1/routes/refund")[2])["description"] == "Mine"
+    route = json.loads(server.call("GET", "/v1/routes/refund")[2])
+    assert route["description"] == "Mine" and "Money, now!" in route["utterances"]
     console.expected.append("status of 412")
+
+
+def test_an_utterance_is_edited_and_duplicates_stay(console, server):
+    page = console("routes/refund")
+    page.click("button", "Edit “I want a refund”")
+    page.wait("document.activeElement.matches('.editing textarea')")
+    page.evaluate("document.activeElement.select()")
+    page.write("I wish for a refund")
+    page.press("Enter")
+    page.wait("document.querySelector('.toasts').textContent.includes('Changed')")
+    utterances = json.loads(server.call("GET", "/v1/routes/refund")[2])["utterances"]
+    assert utterances[0] == "I wish for a refund" and len(utterances) == 8
+    # Of two lines one is there already: undoing takes away the other only.
+    page.click(".adder textarea")
+    page.write("I wish for a refund\nRefund me")
+    page.press("Enter")
+    page.wait("document.querySelectorAll('.utterances li').length === 9")
+    page.click(".toast button", "Undo")
+    page.wait("document.querySelectorAll('.utterances li').length === 8")
+    page.evaluate("document.activeElement.blur()")
+    page.press("u")
+    page.wait("document.querySelector('.utterances li').textContent === 'I want a refund'")
+    assert json.loads(server.call("GET", "/v1/routes/refund")[2])["utterances"][0] == "I want a refund"
 
 
 def test_a_route_is_made_and_deleted_and_comes_back(console, server):
@@ -301,28 +351,23 @@ def test_a_route_is_made_and_deleted_and_comes_back(console, server):
     assert route["utterances"] == ["Es kommt nie an", "Wo bleibt es?"]
 
 
-def test_fifty_thousand_routes(browser, console, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("many")
-    with open(directory / "many.jsonl", "w", encoding="utf-8") as file:
+def test_fifty_thousand_routes(console, start, tmp_path):
+    with open(tmp_path / "many.jsonl", "w", encoding="utf-8") as file:
         for i in range(50_000):
             file.write(json.dumps({"route": f"route_{i:05}", "description": f"Number {i}", "utterances": []}) + "\n")
-    run(directory, "import", "--no-fit", "many.jsonl")
-    many = serve(directory)
-    try:
-        page = console("routes", base=many.base)
-        page.wait("document.querySelector('.browse').textContent.includes('50,000 routes')")
-        # Down to the end of the list, though no more is drawn than fits.
-        page.evaluate("(list => list.scrollTop = list.scrollHeight)(document.querySelector('.scroller'))")
-        page.wait("document.querySelector('.scroller').textContent.includes('route_49999')", timeout=60)
-        assert page.evaluate("document.querySelectorAll('.scroller li').length") < 80
-        page.press("/")
-        page.write("route_12345")
-        page.wait("document.querySelector('.browse').textContent.includes('1 of 50,000')")
-        page.press("Tab")
-        page.press("Enter")
-        page.wait("document.querySelector('.detail h2')?.textContent === 'route_12345'")
-    finally:
-        many.stop()
+    run(tmp_path, "import", "--no-fit", "many.jsonl")
+    page = console("routes", base=start(tmp_path).base)
+    page.wait("document.querySelector('.browse').textContent.includes('50,000 routes')")
+    # Down to the end of the list, though no more is drawn than fits.
+    page.evaluate("(list => list.scrollTop = list.scrollHeight)(document.querySelector('.scroller'))")
+    page.wait("document.querySelector('.scroller').textContent.includes('route_49999')", timeout=60)
+    assert page.evaluate("document.querySelectorAll('.scroller li').length") < 80
+    page.press("/")
+    page.write("route_12345")
+    page.wait("document.querySelector('.browse').textContent.includes('1 of 50,000')")
+    page.press("Tab")
+    page.press("Enter")
+    page.wait("document.querySelector('.detail h2')?.textContent === 'route_12345'")
 
 
 # ---- Map and live ------------------------------------------------------------------------------
@@ -340,6 +385,12 @@ def test_the_map_is_drawn_and_moved_by_keys(console):
     first = page.wait("document.querySelector('.plot [role=status]').textContent")
     page.press("n")
     page.wait(f"document.querySelector('.plot [role=status]').textContent !== {json.dumps(first)}")
+    picture = "document.querySelector('.plot canvas').toDataURL()"
+    before = page.evaluate(picture)
+    page.wheel(500, 400, -300)
+    page.wait(f"{picture} !== {json.dumps(before)}")
+    page.press("0")
+    page.wait(f"{picture} === {json.dumps(before)}")
     # Two routes that lint finds to overlap are shown together with what goes astray between them.
     page.click(".overlaps button")
     page.wait("document.querySelector('.astray')")
@@ -434,11 +485,45 @@ def test_axe_finds_no_serious_fault(console, look, tmp_path):
 # ---- Keys and failures -------------------------------------------------------------------------
 
 
-def test_a_server_that_is_gone_is_said_so(browser, console, tmp_path, support):
-    for file in support.iterdir():
-        shutil.copy(file, tmp_path)
-    server = serve(tmp_path)
-    page = console("try", base=server.base)
+def make_key(directory, name, role):
+    return run(directory, "key", "create", name, "--role", role, "--keys", "keys.jsonl").stdout.strip()
+
+
+def test_signing_in(console, start, directory):
+    reader, writer = make_key(directory, "looker", "read"), make_key(directory, "editor", "write")
+    console.expected.append("status of 401")
+    page = console("routes/refund", base=start(directory, "--keys", "keys.jsonl").base)
+    page.wait("document.querySelector('.signin')")
+    assert page.evaluate("document.querySelector('.signin .wrong').textContent") == ""
+    page.write("not a key")
+    page.press("Enter")
+    page.wait("document.querySelector('.signin .wrong').textContent")
+
+    # Who may only read sees no way to write.
+    sign_in(page, reader)
+    page.wait("document.querySelector('.utterances li')")
+    assert "looker (read)" in page.evaluate("document.querySelector('.about').textContent")
+    assert not page.evaluate("document.querySelector('.detail .danger, .adder, .utterances button')")
+    assert reader not in page.evaluate("JSON.stringify(localStorage) + document.cookie + location.href")
+
+    page.click("button", "Sign out")
+    page.wait("document.querySelector('.signin')")
+    sign_in(page, writer)
+    page.wait("document.querySelector('.detail .danger')")
+    go(page, "evaluate")
+    page.wait("document.querySelector('.notice')?.textContent.includes('admin')")
+
+
+def sign_in(page, secret):
+    page.evaluate("document.querySelector('.signin input').select()")
+    page.evaluate("document.querySelector('.signin input').focus()")
+    page.write(secret)
+    page.press("Enter")
+    page.wait("!document.querySelector('.signin')")
+
+
+def test_a_server_that_is_gone_is_said_so(console, server):
+    page = console("try")
     page.wait("document.querySelector('#text')")
     server.stop()
     console.expected.append("ERR_CONNECTION_REFUSED")
