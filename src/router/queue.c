@@ -230,6 +230,7 @@ static sr_status admit(const sri_queue *queue, const submission *self, sr_error 
         return shed(queue, self, error);
     if (self->deadline == 0 || all->turn == NULL) return SR_OK;
     double work = (double)self->tokens_left * sri_service_token_ns(&queue->service);
+    work = SRI_MAX(work, sri_service_batch_ns(&queue->service));
     double end = (double)sri_nanoseconds() + (double)sri_queue_wait_ns(queue, self->key) + work;
     return end > (double)self->deadline ? shed(queue, self, error) : SR_OK;
 }

@@ -92,13 +92,14 @@ void sri_lanes_free(lanes *all);
 
 /* Sums of a regression that forgets: nanoseconds of a batch on its tokens. */
 typedef struct service {
-    double n, x, y, xx, xy;
+    double n, x, y, xx, xy, yy;
     double gap; /* ns between submissions that wait, smoothed */
     uint64_t last;
 } service;
 
 typedef struct service_line {
     double fixed, token; /* ns */
+    double sure;         /* `fixed` less two standard errors, or 0 */
 } service_line;
 
 void sri_service_note(service *self, size_t tokens, uint64_t ns);

@@ -15,8 +15,11 @@
  *          and R. F. Serfozo, Optimal control of batch service queues, Advances in Applied Probability 5, 1973). For a model on
  *          this machine `fixed` is less than one text's time, so k is below 1 and nobody waits: work that comes meanwhile makes the
  *          next batch fuller by itself. For an encoder behind a network `fixed` is nearly all, and waiting pays. What was hoped for may not
- *          come: the oldest text waits `fixed` at most, so that no more is lost than could have been gained.
+ *          come: the oldest text waits `fixed` at most, so that no more is lost than could have been gained. On a busy host batches take now longer,
+ *          now shorter, and `fixed` may seem large by chance: what counts is what it is at least, by two standard errors.
  */
+#include <math.h>
+
 #include "router/queue_int.h"
 
 #define FORGET     (1 - 1.0 / 64) /* of a batch, with each that follows */
@@ -30,6 +33,7 @@ void sri_service_note(service *self, size_t tokens, uint64_t ns) {
     self->y = self->y * FORGET + y;
     self->xx = self->xx * FORGET + x * x;
     self->xy = self->xy * FORGET + x * y;
+    self->yy = self->yy * FORGET + y * y;
 }
 
 void sri_service_arrival(service *self, uint64_t now) {
@@ -46,19 +50,22 @@ double sri_service_batch_ns(const service *self) { return self->n > 0 ? self->y 
 /* Batches of nearly one size tell nothing of what a batch of none would take. */
 service_line sri_service_fit(const service *self) {
     double spread = self->n * self->xx - self->x * self->x;
-    service_line line = {0, sri_service_token_ns(self)};
+    service_line line = {0, sri_service_token_ns(self), 0};
     if (self->n < 8 || spread < 0.01 * self->x * self->x) return line;
     line.token = (self->n * self->xy - self->x * self->y) / spread;
     if (line.token < 0) line.token = 0;
     line.fixed = (self->y - line.token * self->x) / self->n;
-    if (line.fixed < 0) line = (service_line){0, sri_service_token_ns(self)};
+    if (line.fixed < 0) return (service_line){0, sri_service_token_ns(self), 0};
+    double rest = self->yy - line.fixed * self->y - line.token * self->xy;
+    double error = sqrt(SRI_MAX(rest, 0.0) / (self->n - 2) * self->xx / spread);
+    line.sure = SRI_MAX(line.fixed - 2 * error, 0.0);
     return line;
 }
 
 size_t sri_service_worth(const service *self, size_t texts, size_t tokens) {
     service_line line = sri_service_fit(self);
-    if (texts == 0 || self->gap <= 0 || line.fixed <= self->gap) return 0;
+    if (texts == 0 || self->gap <= 0 || line.sure <= self->gap) return 0;
     double text = line.token * (double)tokens / (double)texts;
-    double worth = (line.fixed - self->gap) / (self->gap + text);
+    double worth = (line.sure - self->gap) / (self->gap + text);
     return worth < 1e6 ? (size_t)worth : 1000000;
 }

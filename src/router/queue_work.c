@@ -47,10 +47,17 @@ static bool reserve_piece(queue_worker *self) {
     return enough;
 }
 
-/* Takes until the batch is full. Short memory makes it smaller; the first texts have room from the start. */
+/* When a batch that begins now will probably end. */
+static uint64_t expected_end(const sri_queue *queue, uint64_t now) {
+    size_t tokens = SRI_MIN(sri_queue_batch_tokens(queue), queue->lanes.tokens);
+    return now + (uint64_t)(sri_service_token_ns(&queue->service) * (double)tokens);
+}
+
+/* Takes until the batch is full. Short memory makes it smaller; the first texts have room from the start. What would
+ * come too late is not done; but one text is, so that a measure that is wrong is put right. */
 static void take_batch(sri_queue *queue, queue_worker *self) {
     size_t budget = sri_queue_batch_tokens(queue), most = MOST_TEXTS;
-    uint64_t now = sri_nanoseconds();
+    uint64_t now = sri_nanoseconds(), end = expected_end(queue, now);
     self->piece_count = self->text_count = self->late_count = 0;
     while (most > 0 && budget > 0 && reserve_piece(self)) {
         piece taken;
@@ -58,7 +65,8 @@ static void take_batch(sri_queue *queue, queue_worker *self) {
         submission *of = taken.of;
         of->timings.queue_ns = now - of->queued;
         most -= SRI_MAX(taken.count, (size_t)1);
-        if (of->deadline != 0 && of->deadline <= now && sri_queue_claim(queue, of)) {
+        bool late = of->deadline != 0 && of->deadline <= (self->piece_count == 0 ? now : end);
+        if (late && sri_queue_claim(queue, of)) {
             self->late[self->late_count++] = of;
             continue;
         }
@@ -79,9 +87,9 @@ static bool gather_more(sri_queue *queue, uint64_t *until) {
         return false;
     if (queue->options.profile == SR_QUEUE_AUTO) {
         if (queue->idle > 0) return false; /* what comes has a thread waiting for it */
-        double fixed = sri_service_fit(&queue->service).fixed;
+        double sure = sri_service_fit(&queue->service).sure;
         queue->enough_texts = sri_service_worth(&queue->service, all->texts, all->tokens);
-        limit = SRI_MIN(limit, (uint64_t)fixed);
+        limit = SRI_MIN(limit, (uint64_t)sure);
     }
     *until = queue->waiting_since + limit;
     return all->texts < queue->enough_texts && now < *until;

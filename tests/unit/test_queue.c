@@ -584,6 +584,16 @@ static void waiting_pays_where_a_batch_has_a_cost_of_its_own(void **state) {
     assert_int_equal(sri_service_worth(&local, 1, 10), 0);
     size_t worth = sri_service_worth(&remote, 1, 10);
     assert_in_range(worth, 10, 25); /* 20 ms over a text each ms */
+    /* On a busy host a batch takes now longer, now shorter. */
+    service noisy = {0};
+    uint64_t seed = 1;
+    for (uint64_t i = 0; i < 200; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        size_t tokens = 10 + i * 7 % 100;
+        sri_service_note(&noisy, tokens, tokens * 100000 + (seed >> 38) % 20000000);
+        sri_service_arrival(&noisy, 1000000000 + i * 7000000);
+    }
+    assert_true(sri_service_fit(&noisy).sure < sri_service_fit(&noisy).fixed);
     service same = {0};
     for (int i = 0; i < 200; i++) sri_service_note(&same, 10, 1000000);
     assert_true(sri_service_fit(&same).fixed == 0); /* nothing is known of other sizes */

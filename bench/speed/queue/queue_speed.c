@@ -3,7 +3,9 @@
  *
  *     queue_speed DATABASE TEXTS PATH SECONDS decide N              sr_decide() of N texts at once, as `route -` does
  *     queue_speed DATABASE TEXTS PATH SECONDS closed N [TOKENS]     N submissions in flight, each followed by the next
- *     queue_speed DATABASE TEXTS PATH SECONDS open RATE [TOKENS]    so many submissions a second, at random times
+ *     queue_speed DATABASE TEXTS PATH SECONDS open RATE [TOKENS [PROFILE [DEADLINE]]]
+ *                                                                   so many submissions a second, at random times;
+ *                                                                   each with so many milliseconds, if not 0
  *     queue_speed DATABASE TEXTS PATH SECONDS lists N               lists of N texts, one after another
  *
  * Latencies of `open` count from the time when a text should have been sent, however late the sender was.
@@ -24,7 +26,8 @@ typedef struct run {
     sr_decide_options decide;
     sr_str *texts;
     size_t count;
-    uint64_t end;
+    uint64_t end, deadline, longest_no; /* ns; the last: that a refusal took */
+    size_t refused, late;               /* late: answered after the deadline */
     atomic_size_t next, answered, failed;
     atomic_uint_fast64_t batch_tokens, batch_texts;
     atomic_uint_fast64_t queue_ns, fast_ns, encode_ns, search_ns,
@@ -161,7 +164,7 @@ static void lists_until(run *self, size_t n) {
 
 typedef struct sent {
     run *of;
-    uint64_t due;
+    uint64_t due, deadline;
 } sent;
 
 static void take_open(void *user, const sr_completion *done) {
@@ -171,6 +174,7 @@ static void take_open(void *user, const sr_completion *done) {
     if (count_answer(of, done)) {
         pthread_mutex_lock(&of->mutex);
         sri_histogram_add(&of->latency, now - self->due);
+        of->late += self->deadline != 0 && now > self->deadline;
         pthread_mutex_unlock(&of->mutex);
     }
     free(self);
@@ -188,10 +192,13 @@ static void open_until(run *self, double rate) {
         if (due > now) nanosleep(&pause, NULL);
         sent *one = malloc(sizeof *one);
         if (one == NULL) die("no memory", NULL);
-        *one = (sent){self, (uint64_t)due};
+        uint64_t begun = sr_steady_ns();
+        options.deadline_ns = self->deadline == 0 ? 0 : begun + self->deadline;
+        *one = (sent){self, (uint64_t)due, options.deadline_ns};
         if (sr_submit(self->router, next_text(self), &options, take_open, one, NULL, &error) !=
             SR_OK) {
-            atomic_fetch_add(&self->failed, 1);
+            self->longest_no = SRI_MAX(self->longest_no, sr_steady_ns() - begun);
+            self->refused++;
             free(one);
         }
     }
@@ -220,6 +227,9 @@ static void print(run *self, double seconds, double cpu) {
                sri_histogram_quantile(&self->latency, 0.5) / 1e6,
                sri_histogram_quantile(&self->latency, 0.99) / 1e6,
                sri_histogram_quantile(&self->latency, 0.999) / 1e6);
+    if (self->deadline != 0)
+        printf(",\"refused\":%zu,\"late\":%zu,\"longest_refusal_ms\":%.3f", self->refused,
+               self->late, (double)self->longest_no / 1e6);
     sr_queue_counts counts = {.size = sizeof counts};
     if (sr_queue_stats(self->router, &counts, NULL) == SR_OK)
         printf(",\"fixed_us\":%.1f,\"token_us\":%.3f", counts.batch_fixed_ns / 1e3,
@@ -250,6 +260,7 @@ int main(int argc, char **argv) {
     if (strcmp(argv[3], "fast") == 0) self.decide.path = SR_PATH_FAST;
     if (argc > 7) queue.batch_tokens = (size_t)atol(argv[7]);
     if (argc > 8) queue.profile = (sr_queue_profile)atoi(argv[8]);
+    if (argc > 9) self.deadline = (uint64_t)(atof(argv[9]) * 1e6);
     pthread_mutex_init(&self.mutex, NULL);
     read_texts(&self, argv[2]);
     if (sr_router_open(&options, &self.router, &error) != SR_OK) die("open", &error);
