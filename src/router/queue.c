@@ -21,6 +21,7 @@
 #define DEFAULT_TEXTS   10000
 #define DEFAULT_BYTES   ((size_t)64 << 20)
 #define FAIR            ((size_t)8)
+#define SURELY          1.25 /* of the expected time: what is accepted should meet its deadline */
 #define MOST_WAIT_US    10000000
 #define KNOWN_FLAGS     ((unsigned)(SR_SUBMIT_VECTORS | SR_SUBMIT_AWAY))
 
@@ -231,8 +232,9 @@ static sr_status admit(const sri_queue *queue, const submission *self, sr_error 
     if (self->deadline == 0 || all->turn == NULL) return SR_OK;
     double work = (double)self->tokens_left * sri_service_token_ns(&queue->service);
     work = SRI_MAX(work, sri_service_batch_ns(&queue->service));
-    double end = (double)sri_nanoseconds() + (double)sri_queue_wait_ns(queue, self->key) + work;
-    return end > (double)self->deadline ? shed(queue, self, error) : SR_OK;
+    double end = ((double)sri_queue_wait_ns(queue, self->key) + work) * SURELY;
+    return (double)sri_nanoseconds() + end > (double)self->deadline ? shed(queue, self, error)
+                                                                    : SR_OK;
 }
 
 /* All that could fail. The caller holds the mutex. */
