@@ -124,7 +124,7 @@ static size_t choose_task_tokens(const job *j, int threads) {
 
 /* Weights are packed for all texts to come, unless this may be the only one. */
 static sr_status prepare(transformer *t, const sri_encoding *of, sr_error *error) {
-    bool first = !atomic_exchange(&t->begun, true);
+    bool first = !atomic_load(&t->begun) && !atomic_exchange(&t->begun, true);
     if (first && of->n == 1 && !of->alone && sri_model_runs_unpacked(t->model)) return SR_OK;
     return sri_model_pack(t->model, t->pool, error);
 }
