@@ -717,6 +717,88 @@ static void a_removed_route_is_not_in_an_answer_that_was_waiting(void **state) {
     tear_down(&s);
 }
 
+/* ---- The shipped model ------------------------------------------------------------------------------------ */
+
+static char model[600];
+
+enum { MODEL_TEXTS = 60 };
+
+typedef struct kept {
+    sr_decisions *decisions;
+    sr_vectors *vectors;
+} kept;
+
+static void keep(void *user, const sr_completion *done) {
+    *(kept *)user = (kept){done->decisions, done->vectors};
+}
+
+static void expect_same(const sr_decision *a, const sr_decision *b) {
+    assert_true(a->route.len == b->route.len &&
+                memcmp(a->route.data, b->route.data, a->route.len) == 0);
+    assert_memory_equal(&a->score, &b->score, sizeof a->score);
+    assert_memory_equal(&a->confidence, &b->confidence, sizeof a->confidence);
+    assert_memory_equal(&a->margin, &b->margin, sizeof a->margin);
+    assert_int_equal(a->truncated, b->truncated);
+    assert_int_equal(a->reason, b->reason);
+    assert_int_equal(a->candidate_count, b->candidate_count);
+}
+
+/* Texts of all lengths, a few longer than the model reads. */
+static void make_texts(sr_str *texts, char (*store)[6000]) {
+    for (int i = 0; i < MODEL_TEXTS; i++) {
+        size_t len = 0, words = i % 20 == 19 ? 700 : (size_t)(i * 7 % 23 + 1);
+        for (size_t k = 0; k < words; k++)
+            len += (size_t)snprintf(store[i] + len, 6000 - len, "%s ",
+                                    (i + (int)k) % 3 == 0 ? "refund" : "parcel");
+        texts[i] = (sr_str){store[i], len};
+    }
+}
+
+static void with_a_model_all_is_as_by_decide(void **state) {
+    (void)state;
+    static char store[MODEL_TEXTS][6000];
+    sr_str texts[MODEL_TEXTS];
+    kept each[MODEL_TEXTS] = {{0}}, list = {0}, vectors = {0};
+    sr_decisions *expected = NULL;
+    sr_options options = {
+        .size = sizeof options, .model = model, .threads = 2, .cache_bytes = 1 << 20};
+    sr_submit_options wants = {.size = sizeof wants, .flags = SR_SUBMIT_VECTORS};
+    sr_router *router = NULL;
+    assert_int_equal(sr_router_open(&options, &router, NULL), SR_OK);
+    assert_int_equal(toy_put(router, "money", "refund my money|no money", 0, NULL, NULL), SR_OK);
+    assert_int_equal(toy_put(router, "parcel", "where is my parcel|late", 0, NULL, NULL), SR_OK);
+    make_texts(texts, store);
+    for (int i = 0; i < MODEL_TEXTS; i++)
+        assert_int_equal(sr_submit(router, texts[i], NULL, keep, &each[i], NULL, NULL), SR_OK);
+    assert_int_equal(sr_submit_list(router, texts, MODEL_TEXTS, NULL, keep, &list, NULL, NULL),
+                     SR_OK);
+    assert_int_equal(sr_submit_list(router, texts, MODEL_TEXTS, &wants, keep, &vectors, NULL, NULL),
+                     SR_OK);
+    assert_int_equal(sr_queue_drain(router, 0, NULL), SR_OK);
+    assert_int_equal(sr_decide(router, texts, MODEL_TEXTS, NULL, &expected, NULL), SR_OK);
+    sr_encoder *encoder = NULL;
+    sr_encoder_options plain = {.size = sizeof plain, .model = model, .threads = 1};
+    assert_int_equal(sr_encoder_open(&plain, &encoder, NULL), SR_OK);
+    for (int i = 0; i < MODEL_TEXTS; i++) {
+        size_t at = (size_t)i, count;
+        int32_t ids[512];
+        uint8_t cut;
+        expect_same(sr_decisions_get(each[i].decisions, 0), sr_decisions_get(expected, at));
+        expect_same(sr_decisions_get(list.decisions, at), sr_decisions_get(expected, at));
+        assert_true(sr_decisions_timings(each[i].decisions)->batch_texts > 0);
+        assert_int_equal(
+            sr_encoder_tokenize(encoder, texts[i], ids, SRI_COUNT(ids), &count, &cut, NULL), SR_OK);
+        assert_int_equal(vectors.vectors->tokens[i], count);
+        assert_int_equal(vectors.vectors->truncated[i], cut);
+        sr_decisions_free(&each[i].decisions);
+    }
+    sr_encoder_close(&encoder);
+    sr_decisions_free(&list.decisions);
+    sr_decisions_free(&expected);
+    sr_vectors_free(&vectors.vectors);
+    sr_router_close(&router);
+}
+
 /* ---- Many threads -------------------------------------------------------------------------------------------- */
 
 enum { THREADS = 8, EACH = 400 };
@@ -801,7 +883,9 @@ static void each_is_answered_once_whatever_happens(void **state) {
     assert_true(c.accepted > 0);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    (void)argc;
+    snprintf(model, sizeof model, "%s/models/bge-small-en-v1.5", argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_answer_is_that_of_decide),
         cmocka_unit_test(what_needs_no_model_is_answered_before_the_call_returns),
@@ -824,6 +908,7 @@ int main(void) {
         cmocka_unit_test(callbacks_may_submit),
         cmocka_unit_test(closing_answers_all_that_was_accepted),
         cmocka_unit_test(a_removed_route_is_not_in_an_answer_that_was_waiting),
+        cmocka_unit_test(with_a_model_all_is_as_by_decide),
         cmocka_unit_test(each_is_answered_once_whatever_happens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
