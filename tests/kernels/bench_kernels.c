@@ -107,6 +107,65 @@ static void bench_rows(const sri_kernels *table, const char *level) {
     free(w.x), free(w.y), free(w.quantized.q), free(w.quantized.scale), free(w.quantized.zero);
 }
 
+/* ---- the search of an index: a chunk of 1,024 rows of 384 dimensions ------------------------- */
+
+enum { CHUNK = 1024, QUERIES = 8 };
+
+typedef struct scan_work {
+    const sri_kernels *table;
+    size_t queries;
+    uint8_t *packed;
+    const uint8_t *tables[QUERIES];
+    uint16_t *sums[QUERIES];
+    const int8_t *codes[CHUNK];
+    sri_bounds bounds;
+    uint32_t *rows;
+    float *found;
+    int32_t *dots;
+} scan_work;
+
+static void run_sum_signs(void *argument) {
+    scan_work *w = argument;
+    const sri_signs *signs = &w->table->signs;
+    signs->sum(w->packed, CHUNK / SRI_SIGN_ROWS, sri_sign_groups(signs, HIDDEN), w->tables,
+               w->queries, w->sums);
+}
+
+static void run_pick(void *argument) {
+    scan_work *w = argument;
+    w->table->pick(&w->bounds, w->rows, w->found);
+}
+
+static void run_dots_s8(void *argument) {
+    scan_work *w = argument;
+    w->table->dots_s8((const int8_t *)w->packed, 2, w->codes, CHUNK, HIDDEN, w->dots);
+}
+
+static void bench_scan(const sri_kernels *table, const char *level) {
+    const sri_signs *signs = &table->signs;
+    size_t groups = sri_sign_groups(signs, HIDDEN), entries = groups << signs->group;
+    int8_t *codes = allocate(CHUNK * HIDDEN);
+    uint8_t *tables = allocate(entries);
+    uint16_t *sums = allocate(QUERIES * CHUNK * sizeof *sums);
+    float *floats = allocate(CHUNK * sizeof *floats);
+    scan_work w = {.table = table,
+                   .packed = allocate(CHUNK / SRI_SIGN_ROWS * sri_sign_bytes(signs, groups)),
+                   .rows = allocate(CHUNK * 4),
+                   .found = allocate(CHUNK * 4),
+                   .dots = allocate(2 * CHUNK * 4),
+                   .bounds = {sums, floats, floats, CHUNK, 1, 0, 1}};
+    for (size_t q = 0; q < QUERIES; q++) w.tables[q] = tables, w.sums[q] = sums + q * CHUNK;
+    for (size_t i = 0; i < CHUNK; i++) w.codes[i] = codes + i * HIDDEN;
+    for (w.queries = 1; w.queries <= QUERIES; w.queries *= QUERIES)
+        report(level, w.queries == 1 ? "signs of 1024 x 384" : "signs of 1024 x 384, 8 queries",
+               sri_least_seconds(run_sum_signs, &w), (double)(w.queries * CHUNK * HIDDEN));
+    report(level, "pick from 1024, none", sri_least_seconds(run_pick, &w), CHUNK);
+    report(level, "dots_s8 1024 x 384, 2 queries", sri_least_seconds(run_dots_s8, &w),
+           2 * CHUNK * HIDDEN);
+    free(codes), free(tables), free(sums), free(floats);
+    free(w.packed), free(w.rows), free(w.found), free(w.dots);
+}
+
 /* ---- all of it ------------------------------------------------------------------------------- */
 
 static void bench_level(sri_cpu_level level) {
@@ -136,6 +195,7 @@ static void bench_level(sri_cpu_level level) {
     bench_product(&table, name, (sri_product_shape){false, shapes[0].n, shapes[0].k, SRI_LINEAR},
                   SRI_MIN(most, 256u), fp32);
     bench_rows(&table, name);
+    bench_scan(&table, name);
 }
 
 int bench_kernels(const char *wanted) {
