@@ -146,7 +146,7 @@ typedef struct sri_index_query {
 } sri_index_query;
 
 /* The queries that one call answers as fast as it can; more are cut into blocks of this many. */
-#define SRI_INDEX_QUERY_BLOCK 32
+#define SRI_INDEX_QUERY_BLOCK 64
 
 /* hits[q * k ..] takes the best `k` routes of query q, best first, and counts[q] their number,
  * below k when fewer routes have rows. Scores are exact dot products of the fp32 rows (kernels'
