@@ -2,7 +2,7 @@
 
 _synaptoroute() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' i
-    local commands='route add remove list info import export fit eval lint pull distill load'
+    local commands='route add remove list info import export fit eval lint pull distill load serve key'
     local globals='--db --model --fast-model --prefix --threads --reencode --durability --json --quiet --help --version'
     local files='--format --text-column --route-column --oos-label' options=''
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -34,6 +34,8 @@ _synaptoroute() {
     distill) options='--dimension --texts --format --text-column --route-column' ;;
     pull) options='--to --revision --endpoint --sha256 --offline --force --keep --retries --stall' ;;
     eval) options="$files --top --margin --no-reject --as-is --path --html --predictions" ;;
+    serve) options='--listen --config --print-config --keys --tls-certificate --tls-key --insecure' ;;
+    key) options='--keys --role' ;;
     load) options='--texts --rate --arrivals --connections --duration --warmup --timeout --batch --path --deadline --key --seed
         --each-second --format --text-column --route-column' ;;
     lint) options="--near --oos-near --overlap --few --limit --strict" ;;

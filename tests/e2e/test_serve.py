@@ -9,12 +9,13 @@ import signal
 import ssl
 import struct
 import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-from conftest import Program
+from conftest import ROOT, Program
 from serving import Server, make_key, needs_server
 
 pytestmark = needs_server
@@ -268,12 +269,26 @@ def test_embeddings(shared):
         assert shared.ask("POST", "/v1/embeddings", body).status == 400, body
 
 
-def test_the_official_client_gets_embeddings(shared, support):
-    openai = pytest.importorskip("openai", reason="the package openai is not installed")
-    client = openai.OpenAI(base_url=f"http://127.0.0.1:{shared.port}/v1", api_key="none")
-    answer = client.embeddings.create(model="text-embedding-3-small", input=["where is my parcel", "b"])
-    assert [len(item.embedding) for item in answer.data] == [384, 384]
-    assert answer.usage.prompt_tokens > 0
+OFFICIAL = """
+import sys, openai
+client = openai.OpenAI(base_url=sys.argv[1], api_key="none")
+answer = client.embeddings.create(model="text-embedding-3-small", input=["where is my parcel", "b"])
+assert [len(item.embedding) for item in answer.data] == [384, 384]
+assert answer.usage.prompt_tokens > 0
+try:
+    client.embeddings.create(model="any", input=[1, 2])
+except openai.BadRequestError as error:
+    assert "tokens" in str(error)
+"""
+
+
+def test_the_official_client_gets_embeddings(shared):
+    pythons = [sys.executable, ROOT / "build" / "venv-openai" / "bin" / "python"]  # which `./check` makes
+    for python in pythons:
+        if os.path.exists(python) and subprocess.run([python, "-c", "import openai"], capture_output=True, check=False).returncode == 0:
+            subprocess.run([python, "-c", OFFICIAL, f"http://127.0.0.1:{shared.port}/v1"], check=True, timeout=120)
+            return
+    pytest.skip("the package openai is not installed")
 
 
 # ---- Description --------------------------------------------------------------------------------
