@@ -79,13 +79,31 @@ static int put_routes(cli_state *cli, sr_router *router, import_job *job) {
     return EXIT_FAILED;
 }
 
+static sr_status ask_whether_fresh(sr_router *router, bool *fresh, sr_error *error) {
+    sr_info info = {.size = sizeof info};
+    sr_status code = sr_router_info(router, &info, error);
+    *fresh = code == SR_OK && info.fit != SR_FIT_NONE && info.fit_revision == info.revision;
+    return code;
+}
+
+/* Whether the stored fit is of the table as it is, made with this model and by this version. That is known when
+ * the model is loaded, as it is by encoding no text at all. */
+static sr_status find_fresh(sr_router *router, bool *fresh, sr_error *error) {
+    sr_vectors *none = NULL;
+    sr_status code = ask_whether_fresh(router, fresh, error);
+    if (code != SR_OK || !*fresh) return code;
+    code = sr_router_encode(router, NULL, 0, &none, error);
+    sr_vectors_free(&none);
+    return code == SR_OK ? ask_whether_fresh(router, fresh, error) : code;
+}
+
 /* The import is done by then, and stays done. */
 static int fit_routes(const cli_state *cli, sr_router *router, import_job *job) {
+    if (job->no_fit) return EXIT_DONE;
     sr_error error;
-    sr_info info = {.size = sizeof info};
-    sr_status code = sr_router_info(router, &info, &error);
-    bool fresh = code == SR_OK && info.fit != SR_FIT_NONE && info.fit_revision == info.revision;
-    if (job->no_fit || fresh) return EXIT_DONE;
+    bool fresh;
+    sr_status code = find_fresh(router, &fresh, &error);
+    if (code == SR_OK && fresh) return EXIT_DONE;
     sr_fit_options options = {.size = sizeof options};
     if (code == SR_OK) code = cli_run_fit(cli, router, &options, &job->fit, &error);
     if (code == SR_OK) return EXIT_DONE;

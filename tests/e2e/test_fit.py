@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 
@@ -54,6 +55,18 @@ def test_import_fits_and_fit_says_what_it_found(empty):
     assert (about["fit"], about["fit_revision"], about["fit_pending"]) == ("heads", 1, 0)
     assert "trained heads, of revision 1" in empty.run("info").out
     assert empty.run("info", "--verify").status == 0
+
+
+def test_import_replaces_a_fit_that_another_version_stored(empty):
+    empty.run("import", EXAMPLE)
+    with sqlite3.connect(empty.database) as database:  # eight bytes of magic, then the version
+        database.execute("UPDATE fits SET bytes = CAST(substr(bytes, 1, 8) || x'01000000' || substr(bytes, 13) AS BLOB)")
+    database.close()
+    assert "version 1" in empty.run("route", "I want a refund").err
+    again = empty.run("import", EXAMPLE, "--json").json()[0]
+    assert (again["utterances_added"], again["fit"]["kind"]) == (0, "heads")
+    assert empty.run("route", "I want a refund").err == ""
+    assert empty.run("import", EXAMPLE, "--json").json()[0]["fit"] is None
 
 
 def test_no_fit_leaves_the_table_to_neighbours(support):
@@ -195,7 +208,6 @@ def test_a_killed_fit_leaves_the_one_before(fitted):
 
 
 def test_damage_of_the_fit_is_noticed_and_survived(fitted):
-    import sqlite3
     with sqlite3.connect(fitted.database) as database:
         (length,) = database.execute("SELECT length(bytes) FROM fits").fetchone()
         database.execute("UPDATE fits SET bytes = CAST(substr(bytes, 1, ?) || x'5a5a' || substr(bytes, ?) AS BLOB)",
