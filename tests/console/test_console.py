@@ -373,6 +373,19 @@ def test_fifty_thousand_routes(console, start, tmp_path):
 # ---- Map and live ------------------------------------------------------------------------------
 
 
+# A digest of the map as it is drawn.
+PICTURE = """[...document.querySelector('.plot canvas').toDataURL()].reduce((h, c) => h * 31 + c.charCodeAt() | 0, 0)"""
+
+
+def settled_picture(page):
+    """The picture when it has not changed for a while: it is drawn after the words have changed."""
+    while True:
+        before = page.evaluate(PICTURE)
+        page.evaluate("new Promise(done => setTimeout(done, 250))")
+        if page.evaluate(PICTURE) == before:
+            return before
+
+
 def test_the_map_is_drawn_and_moved_by_keys(console):
     console.expected.append("Canvas2D")  # of the reading back below
     page = console("map")
@@ -385,12 +398,11 @@ def test_the_map_is_drawn_and_moved_by_keys(console):
     first = page.wait("document.querySelector('.plot [role=status]').textContent")
     page.press("n")
     page.wait(f"document.querySelector('.plot [role=status]').textContent !== {json.dumps(first)}")
-    picture = "document.querySelector('.plot canvas').toDataURL()"
-    before = page.evaluate(picture)
+    before = settled_picture(page)
     page.wheel(500, 400, -300)
-    page.wait(f"{picture} !== {json.dumps(before)}")
+    page.wait(f"{PICTURE} !== {before}")
     page.press("0")
-    page.wait(f"{picture} === {json.dumps(before)}")
+    page.wait(f"{PICTURE} === {before}")
     # Two routes that lint finds to overlap are shown together with what goes astray between them.
     page.click(".overlaps button")
     page.wait("document.querySelector('.astray')")
