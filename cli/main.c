@@ -139,6 +139,7 @@ static const cli_command commands[] = {
      "                  the address; beyond this machine it needs --keys or --insecure\n"
      "  --config FILE   settings, as YAML\n"
      "  --print-config  print all settings as such a file, and leave\n"
+     "  --options       list all settings, and leave\n"
      "  --keys FILE     API keys, as `synaptoroute key` makes them\n"
      "  --tls-certificate FILE, --tls-key FILE\n"
      "                  PEM files; answer over TLS\n"

@@ -34,7 +34,7 @@ _synaptoroute() {
     distill) options='--dimension --texts --format --text-column --route-column' ;;
     pull) options='--to --revision --endpoint --sha256 --offline --force --keep --retries --stall' ;;
     eval) options="$files --top --margin --no-reject --as-is --path --html --predictions" ;;
-    serve) options='--listen --config --print-config --keys --tls-certificate --tls-key --insecure' ;;
+    serve) options='--listen --config --print-config --options --keys --tls-certificate --tls-key --insecure' ;;
     key) options='--keys --role' ;;
     load) options='--texts --rate --arrivals --connections --duration --warmup --timeout --batch --path --deadline --key --seed
         --each-second --format --text-column --route-column' ;;

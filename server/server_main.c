@@ -305,7 +305,8 @@ int main(int argc, char **argv) {
     bool usage;
     argc--;
     argv++;
-    if (argc == 1 && strcmp(argv[0], "--options") == 0) return print(append_help, NULL);
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], "--options") == 0) return print(append_help, NULL);
     block_signals(&ours);
     if (load_settings(argc, argv, NULL, &settings, &usage, &error) != SR_OK) {
         say(error.message);

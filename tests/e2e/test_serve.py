@@ -431,6 +431,24 @@ def test_settings_have_one_precedence(support):
     assert support.run("serve", "--config", "again.yaml", "--print-config").out == out
 
 
+def test_all_settings_are_listed(support):
+    listed = support.run("serve", "--options").out
+    printed = support.run("serve", "--print-config").out
+    flags = {name.replace("-", "_") for name in re.findall(r"^  --([a-z-]+)", listed, re.M)}
+    assert flags == set(re.findall(r"^(?:# )?(\w+):", printed, re.M))
+
+
+def test_a_large_file_that_waits_to_be_asked_for(server):
+    """curl announces large bodies, and sends them when it is told to go on."""
+    rows = "text,route\n" + "".join(f"where is parcel {i} of mine,track_order\n" for i in range(60000))
+    with server.socket() as connection:
+        connection.sendall(b"POST /v1/import HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+                           b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(rows))
+        assert connection.recv(100).split()[1] in (b"415", b"100")
+    assert server.ask("HEAD", "/v1/export").status == 200
+    assert server.ask("GET", "/healthz").status == 200
+
+
 @pytest.mark.parametrize("config, message", [
     ("max_txts: 7\n", "max_txts"), ("max_texts: many\n", ":1: max_texts is many; give a whole number"),
     ("\nmax_texts: [1, 2]\n", ":2"), ("max_texts: 0\n", "1 to"), ("a: {b: c}\n", ":1"), ("listen: here\n", "HOST:PORT"),
