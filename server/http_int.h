@@ -75,7 +75,7 @@ struct srv_exchange {
     /* Who is told that the client has gone; the watch's lock. */
     void (*on_gone)(void *user, srv_gone why);
     void *gone_user;
-    bool telling;
+    int telling; /* how many threads are in that call */
 };
 
 struct srv_http {

@@ -53,12 +53,12 @@ static void tell(srv_watch *watch, srv_exchange *exchange, srv_gone why) {
     atomic_compare_exchange_strong(&exchange->gone, &expected, (int)why);
     void (*callback)(void *, srv_gone) = exchange->on_gone;
     exchange->on_gone = NULL;
-    exchange->telling = true;
+    exchange->telling++;
     pthread_mutex_unlock(&watch->lock);
     if (callback != NULL) callback(exchange->gone_user, why);
     if (exchange->stream != NULL) srv_stream_wake(exchange);
     pthread_mutex_lock(&watch->lock);
-    exchange->telling = false;
+    exchange->telling--;
     pthread_cond_broadcast(&watch->told);
 }
 
@@ -75,7 +75,7 @@ void srv_watch_tell(srv_watch *watch, srv_exchange *exchange, void (*callback)(v
 void srv_watch_settle(srv_watch *watch, srv_exchange *exchange) {
     pthread_mutex_lock(&watch->lock);
     exchange->on_gone = NULL;
-    while (exchange->telling) pthread_cond_wait(&watch->told, &watch->lock);
+    while (exchange->telling > 0) pthread_cond_wait(&watch->told, &watch->lock);
     pthread_mutex_unlock(&watch->lock);
 }
 
@@ -134,7 +134,7 @@ void srv_watch_hurry(srv_watch *watch) {
     pthread_mutex_lock(&watch->lock);
     for (uint32_t i = 0; i < watch->count; i++) {
         srv_exchange *exchange = socket_at(watch, i)->waiting;
-        if (exchange != NULL && !exchange->telling) tell(watch, exchange, SRV_LATE);
+        if (exchange != NULL && exchange->telling == 0) tell(watch, exchange, SRV_LATE);
     }
     pthread_mutex_unlock(&watch->lock);
 }
@@ -146,7 +146,7 @@ static void client_left(srv_watch *watch, uint64_t name) {
     srv_socket *socket = socket_at(watch, index);
     if (socket->generation != generation || socket->descriptor < 0) return;
     socket->left = true;
-    if (socket->waiting != NULL && !socket->waiting->telling)
+    if (socket->waiting != NULL && socket->waiting->telling == 0)
         tell(watch, socket->waiting, SRV_LEFT);
 }
 
@@ -165,7 +165,7 @@ static void look_at(srv_watch *watch, srv_socket *socket, uint64_t now) {
     srv_exchange *exchange = socket->waiting;
     uint64_t deadline = atomic_load_explicit(&socket->deadline_ns, memory_order_relaxed);
     if (exchange != NULL) {
-        bool stayed = atomic_load(&exchange->gone) == SRV_STAYED && !exchange->telling;
+        bool stayed = atomic_load(&exchange->gone) == SRV_STAYED && exchange->telling == 0;
         if (stayed && (socket->left || exchange->request.deadline_ns < now))
             tell(watch, exchange, socket->left ? SRV_LEFT : SRV_LATE);
     } else if (deadline != 0 && deadline < now) {
