@@ -440,11 +440,11 @@ sr_status srv_http_open(srv_server *server, srv_http **http, sr_error *error) {
     if (made == NULL) return sri_fail_memory(error);
     made->server = server;
     made->listener = -1;
-    server->http = made;
+    /* Before there are threads that look at it. */
+    server->http = *http = made;
     sr_status code = open_listener(made, error);
     if (code == SR_OK) code = srv_watch_open(made, &made->watch, error);
     if (code == SR_OK) code = start_daemon(made, error);
-    *http = made;
     if (code != SR_OK) srv_http_close(http);
     return code;
 }
