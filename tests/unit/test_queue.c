@@ -102,6 +102,7 @@ typedef struct answer {
     sr_status status;
     char route[32], message[1024];
     double score;
+    uint64_t revision;
     size_t count;
     sr_timings timings;
     sr_ticket ticket;
@@ -125,6 +126,7 @@ static void take(void *user, const sr_completion *done) {
             snprintf(self->route, sizeof self->route, "%.*s", (int)first->route.len,
                      first->route.len == 0 ? "" : first->route.data);
             self->score = first->score;
+            self->revision = first->revision;
         }
         sr_decisions_free(&decisions);
     }
@@ -375,13 +377,15 @@ static void what_is_late_is_not_encoded(void **state) {
     shut(&s.gate);
     submit(&s, "money", NULL, &first);
     wait_inside(&s.gate);
-    options.deadline_ns = sr_steady_ns() + 20000000;
+    uint64_t due = sr_steady_ns() + 20000000;
+    options.deadline_ns = due;
     submit(&s, "late", &options, &late);
     options.deadline_ns = sr_steady_ns() + 60000000000u;
     submit(&s, "time", &options, &in_time);
     /* Told at the deadline, though the encoder is busy. */
     while (atomic_load(&late.calls) == 0) sched_yield();
     assert_int_equal(late.status, SR_ERR_TIMEOUT);
+    assert_true(sr_steady_ns() < due + 5000000000u);
     open_gate(&s.gate);
     drain(&s);
     assert_int_equal(late.calls, 1);
@@ -709,10 +713,12 @@ static void a_removed_route_is_not_in_an_answer_that_was_waiting(void **state) {
     shut(&s.gate);
     submit(&s, "refund my money", NULL, &a);
     wait_inside(&s.gate);
-    assert_int_equal(sr_route_remove(s.router, sr_str_of("money"), NULL, NULL), SR_OK);
+    sr_receipt receipt;
+    assert_int_equal(sr_route_remove(s.router, sr_str_of("money"), &receipt, NULL), SR_OK);
     open_gate(&s.gate);
     drain(&s);
     assert_int_equal(a.status, SR_OK);
+    assert_int_equal(a.revision, receipt.revision);
     assert_string_not_equal(a.route, "money");
     tear_down(&s);
 }
