@@ -117,7 +117,8 @@ static bool put_json(cli_state *cli, const load_options *o, const load_result *r
                              ok * (double)o->body.batch) &&
            put_histogram_json(cli, "latency_ms", &r->ok) &&
            put_histogram_json(cli, "shed_ms", &r->shed) &&
-           sri_buffer_format(out, ",\"generator\":{\"cpu_share\":%.3f", r->cpu_share) &&
+           sri_buffer_format(out, ",\"generator\":{\"cpu_share\":%.3f,\"waited\":%llu",
+                             r->cpu_share, (unsigned long long)r->waited) &&
            put_histogram_json(cli, "late_ms", &r->late) && sri_buffer_append_str(out, "}") &&
            put_seconds_json(cli, r);
 }
@@ -189,6 +190,12 @@ static void put_notes(const cli_state *cli, const load_options *o, const load_re
                     "warning: the generator used %.0f %% of a core: it may have been what "
                     "limited the rate",
                     100 * r->cpu_share);
+    uint64_t sent = r->ok.count + r->shed.count + load_errors(r);
+    if (r->waited > sent / 100)
+        cli_message(cli,
+                    "warning: %llu of %llu requests waited until one of the %d connections was "
+                    "free, which counts as latency; more --connections would send them in time",
+                    (unsigned long long)r->waited, (unsigned long long)sent, o->plan.connections);
     if (o->rate_given && sri_histogram_quantile(&r->late, 0.99) > 1e6)
         cli_message(cli,
                     "warning: the generator itself was late by more than a millisecond (p99 "

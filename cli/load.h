@@ -95,6 +95,7 @@ typedef struct load_result {
     sri_histogram late;     /* what the generator itself was late */
     sri_histogram current;  /* of the second that runs */
     uint64_t errors[LOAD_ERROR_KINDS];
+    uint64_t waited;        /* requests that were sent later, or never, as no connection was free */
     uint64_t statuses[600]; /* answers that are neither 2xx nor 503 */
     load_second *seconds;
     size_t second_count, second_capacity;

@@ -228,8 +228,12 @@ static void send_next(load *l, uint64_t now) {
     c->sent = 0;
     l->next_request = (l->next_request + 1) % l->requests->count;
     load_answer_begin(&c->answer);
-    if (c->free_at <= c->due && is_measured(l, c->due))
-        sri_histogram_add(&l->result->late, now - c->due);
+    if (is_measured(l, c->due)) {
+        if (c->free_at <= c->due)
+            sri_histogram_add(&l->result->late, now - c->due);
+        else
+            l->result->waited++;
+    }
     if (c->descriptor < 0) {
         open_connection(l, c, now);
         return;
@@ -302,6 +306,7 @@ static void send_due(load *l, uint64_t now) {
     }
     while (l->next_due < l->end && l->next_due + l->timeout <= now) {
         count_error(l, l->next_due, now, LOAD_TIMEOUT);
+        l->result->waited += is_measured(l, l->next_due);
         draw_next(l);
     }
     for (int i = 0; i < SENT_AT_ONCE && l->free_count > 0 && l->next_due < l->end; i++) {

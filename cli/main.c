@@ -202,7 +202,8 @@ static const cli_command commands[] = {
      "kind, requests_per_second, texts_per_second, latency_ms and shed_ms (p50, p90, p99, p999, "
      "max, "
      "mean),\n"
-     "generator (cpu_share, late_ms) and each_second. Exit status 1 when no request was answered "
+     "generator (cpu_share, waited, late_ms) and each_second. Exit status 1 when no request was "
+     "answered "
      "well.\n"},
     {"pull", cli_pull, "NAME", "fetch a model from a Hugging Face repository into the cache",
      "\nNAME is OWNER/MODEL, and later the value of --model. What is needed of the repository is "

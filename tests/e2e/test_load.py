@@ -121,6 +121,7 @@ def test_a_rate_is_kept(texts, arrivals):
     # A Poisson process of 900 has a standard deviation of 30.
     assert abs(found["sent"] - 900) <= (1 if arrivals == "constant" else 150)
     assert found["ok"] == found["sent"] and found["errors"]["all"] == 0
+    assert found["generator"]["waited"] < 100  # none, where the machine does nothing else
 
 
 def test_the_same_seed_is_the_same_arrivals(texts):
@@ -161,6 +162,7 @@ def test_what_waits_too_long_for_a_connection_has_failed(texts):
     assert found["errors"]["timeout"] == found["errors"]["all"] > 50
     assert found["ok"] >= 5  # most that are sent have waited too long already
     assert found["latency_ms"]["max"] <= 560
+    assert found["generator"]["waited"] > 150
 
 
 def test_shed_requests_are_counted_and_timed_beside(texts):
