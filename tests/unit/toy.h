@@ -106,7 +106,8 @@ static inline sr_status toy_put(sr_router *router, const char *name, const char 
 }
 
 static inline bool toy_is(sr_str text, const char *expected) {
-    return text.len == strlen(expected) && memcmp(text.data, expected, text.len) == 0;
+    return text.len == strlen(expected) &&
+           (text.len == 0 || memcmp(text.data, expected, text.len) == 0);
 }
 
 /* The whole table as one string: "name[threshold]:utterance|utterance;...". */
