@@ -59,7 +59,7 @@ typedef struct sri_scored {
 #define SRI_BOARD_MOST 128 /* routes asked for in a search that passes rows over */
 #define SRI_SEEDS_MOST 256
 #define SRI_PENDING    64
-#define SRI_WAITING    1024
+#define SRI_WAITING    8192 /* so many that hardly any query fills it: the bar rises late for some */
 
 /* The chunks of a search, as they were when it began: those without bits first. */
 typedef struct sri_planned {
