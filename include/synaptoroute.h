@@ -741,9 +741,9 @@ typedef struct sr_timings {
     uint64_t search_ns; /* the index */
     uint64_t decide_ns; /* from scores to decisions */
     uint64_t total_ns;  /* from the call to the answer, all else included */
-    uint64_t batch_texts, batch_tokens; /* of the largest batch that it was encoded in, texts of other submissions
-                                           included. 0: nothing was encoded; no tokens where the encoder has none, or
-                                           all came from its cache */
+    /* Of the largest batch that it was encoded in, texts of other submissions included. 0: nothing was encoded; no tokens
+     * where the encoder has none, or all came from its cache. */
+    uint64_t batch_texts, batch_tokens;
 } sr_timings;
 
 /* Lives with the decisions. */
@@ -822,22 +822,23 @@ SR_API SR_MUST_CHECK sr_status sr_queue_set(sr_router *router, const sr_queue_op
 typedef struct sr_completion {
     sr_ticket ticket; /* 0: it was answered by sr_submit() itself */
     sr_status status;
-    const sr_error *error;   /* unless SR_OK; lives during the callback */
-    sr_decisions *decisions; /* the callee's, to be released by sr_decisions_free(); NULL unless SR_OK */
-    sr_vectors *vectors;     /* the same for SR_SUBMIT_VECTORS, by sr_vectors_free() */
+    const sr_error *error; /* unless SR_OK; lives during the callback */
+    /* The callee's, to be released by sr_decisions_free(); NULL unless SR_OK. */
+    sr_decisions *decisions;
+    sr_vectors *vectors; /* the same for SR_SUBMIT_VECTORS, by sr_vectors_free() */
 } sr_completion;
 
 typedef void sr_done_fn(void *user, const sr_completion *completion);
 
 typedef enum sr_submit_flags {
     SR_SUBMIT_VECTORS = 1, /* vectors of the texts instead of decisions */
-    SR_SUBMIT_AWAY = 2 /* nothing is decided on the submitting thread: for long lists, and event loops */
+    SR_SUBMIT_AWAY = 2 /* nothing is decided on the submitting thread: long lists, event loops */
 } sr_submit_flags;
 
 typedef struct sr_submit_options {
     size_t size;
     const sr_decide_options *decide; /* NULL: the defaults */
-    uint64_t key;         /* whose work it is, for fairness; any number */
+    uint64_t key;                    /* whose work it is, for fairness; any number */
     uint64_t deadline_ns; /* of sr_steady_ns(); 0: none. What has not begun by then is not done */
     unsigned flags;       /* of sr_submit_flags */
 } sr_submit_options;
@@ -871,14 +872,15 @@ SR_API uint64_t sr_queue_wait(sr_router *router, uint64_t key);
 /* What a queue holds, and has done so far. */
 typedef struct sr_queue_counts {
     size_t size;
-    uint64_t waiting_texts, waiting_bytes, waiting_tokens, waiting_keys; /* now; tokens are estimated */
-    uint64_t running_texts;                         /* being encoded now */
-    uint64_t wait_ns;                               /* sr_queue_wait() of a key that has nothing waiting */
-    uint64_t accepted, answered;                    /* submissions; answered in whatever way */
-    uint64_t at_once;                               /* of the answered, by sr_submit() itself */
-    uint64_t shed, timed_out, cancelled, failed;    /* submissions; shed ones were not accepted */
-    uint64_t batches, batch_texts, batch_tokens;    /* encoded in all */
-    double batch_fixed_ns, batch_token_ns;          /* measured: a batch takes fixed + tokens x token */
+    /* Now; tokens are estimated. */
+    uint64_t waiting_texts, waiting_bytes, waiting_tokens, waiting_keys;
+    uint64_t running_texts;      /* being encoded now */
+    uint64_t wait_ns;            /* sr_queue_wait() of a key that has nothing waiting */
+    uint64_t accepted, answered; /* submissions; answered in whatever way */
+    uint64_t at_once;            /* of the answered, by sr_submit() itself */
+    uint64_t shed, timed_out, cancelled, failed; /* submissions; shed ones were not accepted */
+    uint64_t batches, batch_texts, batch_tokens; /* encoded in all */
+    double batch_fixed_ns, batch_token_ns; /* measured: a batch takes fixed + tokens x token */
 } sr_queue_counts;
 
 /* Fills `counts`, whose `size` the caller has set. */

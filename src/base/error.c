@@ -6,10 +6,23 @@
 #include <string.h>
 
 static const char *const names[] = {
-    "SR_OK",         "SR_ERR_INVALID", "SR_ERR_NOT_FOUND",   "SR_ERR_IO",       "SR_ERR_NO_MEMORY",
-    "SR_ERR_FORMAT", "SR_ERR_LIMIT",   "SR_ERR_MODEL",       "SR_ERR_DATABASE", "SR_ERR_READ_ONLY",
-    "SR_ERR_FULL",   "SR_ERR_BUSY",    "SR_ERR_UNSUPPORTED", "SR_ERR_CALLBACK", "SR_ERR_CANCELLED",
-    "SR_ERR_OVERLOADED", "SR_ERR_TIMEOUT",
+    "SR_OK",
+    "SR_ERR_INVALID",
+    "SR_ERR_NOT_FOUND",
+    "SR_ERR_IO",
+    "SR_ERR_NO_MEMORY",
+    "SR_ERR_FORMAT",
+    "SR_ERR_LIMIT",
+    "SR_ERR_MODEL",
+    "SR_ERR_DATABASE",
+    "SR_ERR_READ_ONLY",
+    "SR_ERR_FULL",
+    "SR_ERR_BUSY",
+    "SR_ERR_UNSUPPORTED",
+    "SR_ERR_CALLBACK",
+    "SR_ERR_CANCELLED",
+    "SR_ERR_OVERLOADED",
+    "SR_ERR_TIMEOUT",
 };
 
 const char *sr_status_name(sr_status status) {

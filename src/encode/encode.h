@@ -12,7 +12,7 @@ typedef struct sri_encoding {
     size_t n;
     float *out;         /* n x dimension */
     uint8_t *truncated; /* NULL, or n flags */
-    uint32_t *tokens;   /* NULL, or n counts of tokens, special ones included; 0 where the encoder has none */
+    uint32_t *tokens;   /* NULL, or n counts, special ones included; 0 where the encoder has none */
     /* Nothing is shared out to other threads: for callers that are many enough to keep all cores busy. At most `threads` of
      * them compute at once. */
     bool alone;

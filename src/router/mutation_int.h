@@ -14,7 +14,7 @@ typedef struct route_draft {
     live_route *old;  /* NULL: there is none yet */
     live_route *made; /* the version to be; NULL when the route is removed, or nothing changes */
     bool removed;
-    bool replaced; /* `list` is all that it will have, not what is added to what the old version has */
+    bool replaced; /* `list` is all that it will have, not what is added to the old version's */
     bool fields_changed, list_changed;
     sr_threshold threshold;
     sr_str description, metadata;

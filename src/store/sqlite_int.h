@@ -67,7 +67,7 @@ typedef struct sqlite_group {
 /* A connection: that of a store, or one beside it, which uses no more than the fields up to `statements`. */
 typedef struct sqlite_store {
     sri_store base;
-    sqlite3 *db; /* NULL while there is no file */
+    sqlite3 *db;                    /* NULL while there is no file */
     double patience, waiting_since; /* seconds that a lock is waited for; when that began */
     /* `db` is there and `immutable` is settled: for threads that use connections of their own. */
     atomic_bool connected;
