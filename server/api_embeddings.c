@@ -92,7 +92,8 @@ static void on_done(void *user, const sr_completion *completion) {
     sr_info info = {.size = sizeof info};
     sr_error error;
     sri_buffer body = {0};
-    if (completion->status == SR_ERR_CANCELLED && srv_is_gone(request) == SRV_LATE)
+    if (srv_is_late(request) &&
+        (completion->status == SR_OK || completion->status == SR_ERR_CANCELLED))
         srv_problem(request, 504, "timeout", "the texts were not encoded in time");
     else if (completion->status != SR_OK)
         srv_fail(request, completion->error);

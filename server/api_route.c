@@ -56,7 +56,8 @@ static void on_done(void *user, const sr_completion *completion) {
     sri_buffer body = {0};
     if (completion->status == SR_ERR_OVERLOADED)
         overloaded(request, job->router);
-    else if (completion->status == SR_ERR_CANCELLED && srv_is_gone(request) == SRV_LATE)
+    else if (srv_is_late(request) &&
+             (completion->status == SR_OK || completion->status == SR_ERR_CANCELLED))
         srv_problem(request, 504, "timeout", "the texts were not decided in time");
     else if (completion->status != SR_OK)
         srv_fail(request, completion->error);
@@ -179,7 +180,7 @@ void srv_post_route(srv_request *request) {
     if (object == NULL) return;
     if (take_body(request, object, &body)) {
         if (body.timeout_ms > 0)
-            request->deadline_ns = request->ready_ns + (uint64_t)body.timeout_ms * 1000000;
+            request->deadline_ns = request->came_ns + (uint64_t)body.timeout_ms * 1000000;
         if (body.list && body.count == 0) {
             sri_buffer empty = {0};
             srv_reply_json(request, 200, sri_buffer_append_str(&empty, "{\"decisions\":[]}"),

@@ -84,6 +84,10 @@ srv_gone srv_is_gone(const srv_request *request) {
     return (srv_gone)atomic_load(&srv_exchange_of(request)->gone);
 }
 
+bool srv_is_late(const srv_request *request) {
+    return srv_is_gone(request) == SRV_LATE || request->deadline_ns < sri_nanoseconds();
+}
+
 /* ---- Problems ------------------------------------------------------------------------------------- */
 
 static const char *title_of(int status) {

@@ -57,7 +57,9 @@ struct srv_request {
     uint32_t key;         /* number of the key, for fairness between keys and in logs; 0: none */
     const char *key_name; /* or NULL */
     uint64_t id;          /* counts requests */
-    uint64_t began_ns;    /* when its first line was there; sri_nanoseconds(), as all times */
+    uint64_t came_ns;     /* when its first bytes had come to this machine, at the latest: what the
+                             caller's own deadline counts from; sri_nanoseconds(), as all times */
+    uint64_t began_ns;    /* when its first line had been read */
     uint64_t ready_ns;    /* when its body was complete */
     _Atomic uint64_t deadline_ns; /* to be answered by then */
     const char *traceparent;      /* the W3C trace context header, or NULL */
@@ -108,6 +110,8 @@ typedef enum srv_gone { SRV_STAYED = 0, SRV_LEFT, SRV_LATE } srv_gone;
  * must still be answered. */
 void srv_on_gone(srv_request *request, void (*callback)(void *user, srv_gone why), void *user);
 srv_gone srv_is_gone(const srv_request *request);
+/* Whether its time is over: the watch notices that a little later. */
+bool srv_is_late(const srv_request *request);
 
 /* ---- Streams: an answer of many parts ----------------------------------------------------------- */
 

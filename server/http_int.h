@@ -32,6 +32,7 @@ typedef struct srv_socket {
     _Atomic uint64_t
         deadline_ns;       /* of the phase; the watch shuts the connection down then. 0: none */
     uint64_t line_ns;      /* when the first line of the request that is read was there */
+    uint64_t came_ns;      /* when the system had it, at the latest */
     bool left;             /* the client sends no more; the lock of the watch */
     srv_exchange *waiting; /* whose client the watch looks after; its lock */
     uint32_t next_free;

@@ -34,6 +34,18 @@ struct srv_workers {
     lane lanes[2]; /* short, long */
 };
 
+/* What has lost its caller, or its time, while it waited is not done. */
+static void run_job(const job *next) {
+    srv_request *request = next->request;
+    if (srv_is_late(request))
+        srv_problem(request, 504, "timeout",
+                    "the request waited for its turn until its time was over");
+    else if (srv_is_gone(request) == SRV_LEFT)
+        srv_problem(request, 503, "cancelled", "the client has left");
+    else
+        next->run(request);
+}
+
 static void *work(void *user) {
     lane *l = user;
     pthread_mutex_lock(&l->lock);
@@ -48,7 +60,7 @@ static void *work(void *user) {
         l->waiting--;
         pthread_mutex_unlock(&l->lock);
         /* The job is the request's, and goes with its answer. */
-        next->run(next->request);
+        run_job(next);
         pthread_mutex_lock(&l->lock);
     }
     pthread_mutex_unlock(&l->lock);

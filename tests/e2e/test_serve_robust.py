@@ -218,6 +218,19 @@ def test_a_deadline_is_kept(support):
         thread.join()
 
 
+def test_a_callers_time_runs_while_the_request_comes_in(shared):
+    body = b'{"text": "where is my parcel", "timeout_ms": 300}'
+    with shared.socket() as connection:
+        connection.sendall(b"POST /v1/route HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                           b"Content-Length: %d\r\n\r\n" % len(body))
+        time.sleep(0.5)
+        connection.sendall(body)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 504 ")
+        connection.sendall(b"POST /v1/route HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                           b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
 def test_more_than_the_queue_holds_is_shed_at_once(support):
     with Server(support, "--refit=false", "--threads", "1", "--queue-texts", "50") as server:
         answers = []
