@@ -439,6 +439,7 @@ static sr_status start_daemon(srv_http *http, sr_error *error) {
             (struct MHD_OptionItem){MHD_OPTION_PER_IP_CONNECTION_LIMIT,
                                     (intptr_t)config->max_connections_per_address, NULL};
     if (config->tls) more[count++] = srv_tls_option();
+    if (config->tls) more[count++] = srv_tls_versions();
     more[count] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
     http->daemon = MHD_start_daemon(
         flags, 0, on_accept, http, on_request, http, MHD_OPTION_EXTERNAL_LOGGER, on_log, http,

@@ -137,3 +137,8 @@ static int retrieve(gnutls_session_t session, const gnutls_datum_t *authorities,
 struct MHD_OptionItem srv_tls_option(void) {
     return (struct MHD_OptionItem){MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)retrieve};
 }
+
+struct MHD_OptionItem srv_tls_versions(void) {
+    static const char versions[] = "NORMAL:-VERS-TLS1.0:-VERS-TLS1.1";
+    return (struct MHD_OptionItem){MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)versions};
+}

@@ -13,5 +13,7 @@ SR_MUST_CHECK sr_status srv_tls_load(const char *certificate, const char *key, s
 void srv_tls_unload(void);
 /* The daemon's option that asks for the certificate at each handshake. */
 struct MHD_OptionItem srv_tls_option(void);
+/* Nothing older than TLS 1.2 (RFC 8996). */
+struct MHD_OptionItem srv_tls_versions(void);
 
 #endif

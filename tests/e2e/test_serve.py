@@ -6,12 +6,14 @@ import json
 import os
 import re
 import signal
+import socket
 import ssl
 import struct
 import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -384,6 +386,20 @@ def common_name(port):
     return der
 
 
+def takes_version(port, version):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as plain, context.wrap_socket(plain):
+            return True
+    except (ssl.SSLError, ConnectionError):
+        return False
+
+
 def test_tls_and_a_new_certificate(support):
     if subprocess.run(["which", "openssl"], capture_output=True, check=False).returncode:
         pytest.skip("openssl is not installed")
@@ -400,6 +416,8 @@ def test_tls_and_a_new_certificate(support):
                 break
             time.sleep(0.05)
         assert before and after and before != after
+        for version, accepted in (("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)):
+            assert takes_version(server.port, ssl.TLSVersion[version]) == accepted, version
         (support.directory / "tls.pem").write_text("nonsense")
         server.process.send_signal(signal.SIGHUP)
         time.sleep(0.3)
