@@ -56,8 +56,11 @@ static bool check_condition(srv_request *request) {
     sr_info info = {.size = sizeof info};
     sr_error error;
     sr_status code = sr_router_info(srv_router(request), &info, &error);
-    if (code == SR_OK && (star || new_only))
-        code = route_exists(srv_router(request), request->name, &exists, &error);
+    if (code == SR_OK && (star || new_only)) {
+        /* The table and the out-of-scope examples are always there. */
+        exists = request->name.data == NULL;
+        if (!exists) code = route_exists(srv_router(request), request->name, &exists, &error);
+    }
     if (code != SR_OK) {
         srv_fail(request, &error);
         return false;
@@ -67,7 +70,7 @@ static bool check_condition(srv_request *request) {
         return fail_condition(request, "the table has changed since it was read");
     }
     if (star && !exists) return fail_condition(request, "there is no such route");
-    if (new_only && exists) return fail_condition(request, "there is such a route already");
+    if (new_only && exists) return fail_condition(request, "it is there already");
     return true;
 }
 

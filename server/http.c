@@ -27,6 +27,7 @@
 
 #define DROPPED_BYTES  ((size_t)1 << 20) /* of a refused request, read and forgotten */
 #define SPARE_SOCKETS  256               /* connections beyond the bound, which are told so */
+#define MOST_SOCKETS   100000000u        /* of libmicrohttpd */
 #define LISTEN_BACKLOG 1024
 #define TICK_MS        10 /* the longest of the system's ticks */
 
@@ -426,9 +427,8 @@ static sr_status start_daemon(srv_http *http, sr_error *error) {
     unsigned flags =
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_SUSPEND_RESUME | MHD_USE_ERROR_LOG | MHD_USE_ITC;
     if (config->tls) flags |= MHD_USE_TLS;
-    /* The bound holds for each thread; the one for all is on_accept's and begin()'s. */
-    unsigned bound =
-        (unsigned)SRI_MIN((config->max_connections + SPARE_SOCKETS) * (long)threads, 100000000L);
+    /* The bounds are on_accept's and begin()'s: a reload may raise them. */
+    unsigned bound = MOST_SOCKETS;
     struct MHD_OptionItem more[8];
     size_t count = 0;
     if (threads > 1)

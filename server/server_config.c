@@ -102,10 +102,10 @@ static const setting settings[] = {
 
 /* What a reload may change. */
 static const char *const reloadable[] = {
-    "cors_origins", "max_body_bytes",  "max_import_bytes", "max_bodies_bytes",
-    "max_texts",    "max_connections", "header_seconds",   "body_seconds",
-    "idle_seconds", "request_seconds", "drain_seconds",    "drain_delay_seconds",
-    "log_level",    "log_requests",    "log_texts",
+    "cors_origins",    "max_body_bytes",  "max_import_bytes",    "max_bodies_bytes",
+    "max_texts",       "max_connections", "header_seconds",      "body_seconds",
+    "request_seconds", "drain_seconds",   "drain_delay_seconds", "log_level",
+    "log_requests",    "log_texts",
 };
 
 static char **text_at(const srv_config *config, const setting *s) {

@@ -178,6 +178,8 @@ def test_changes_with_a_condition(server):
     assert server.ask("PUT", "/v1/routes/refund", {}, {"If-None-Match": "*"}).status == 412
     assert server.ask("PUT", "/v1/routes/none", {}, {"If-Match": "*"}).status == 412
     assert server.ask("PUT", "/v1/routes/none", {}, {"If-None-Match": "*"}).status == 201
+    assert server.ask("POST", "/v1/oos", {"utterances": ["what is love"]}, {"If-Match": "*"}).status == 200
+    assert server.ask("POST", "/v1/import", b"text,route\ngood day,none\n", {"If-Match": "*", "Content-Type": "text/csv"}).status == 200
     assert server.ask("DELETE", "/v1/routes/none", headers={"If-Match": '"1", ' + server.ask("GET", "/v1/routes").headers["etag"]}).status == 200
 
 
