@@ -273,9 +273,11 @@ static bool put_parameters(sri_buffer *out, const srv_endpoint *endpoint) {
         done = put(out, "{'name':'name','in':'path','required':true,'schema':" STRING "}");
         comma = ",";
     }
-    const char *change = endpoint->response != NULL && strcmp(endpoint->response, "Receipt") == 0
-                             ? "If-Match"
-                             : NULL;
+    const char *change =
+        endpoint->response != NULL && (strcmp(endpoint->response, "Receipt") == 0 ||
+                                       strcmp(endpoint->response, "ImportProgress") == 0)
+            ? "If-Match"
+            : NULL;
     if (done && change != NULL) {
         done = sri_buffer_append_str(out, comma) &&
                put(out, "{'name':'If-Match','in':'header','description':'The revision (ETag) that "
@@ -292,9 +294,10 @@ static bool put_parameters(sri_buffer *out, const srv_endpoint *endpoint) {
     return done && put(out, "]");
 }
 
-static const char *media_type(const char *schema) {
+/* The media types that a schema comes in, separated by spaces. */
+static const char *media_types(const char *schema) {
     return strstr(schema, "Progress") != NULL ? "application/x-ndjson"
-           : strcmp(schema, "File") == 0      ? "application/yaml"
+           : strcmp(schema, "File") == 0      ? "application/yaml text/csv application/x-ndjson"
                                               : "application/json";
 }
 
@@ -303,9 +306,23 @@ static bool put_content(sri_buffer *out, const char *schema) {
     if (strchr(schema, '/') != NULL)
         return sri_buffer_format(out, "\"content\":{\"%s\":{\"schema\":{\"type\":\"string\"}}}",
                                  schema);
-    return sri_buffer_format(
-        out, "\"content\":{\"%s\":{\"schema\":{\"$ref\":\"#/components/schemas/%s\"}}}",
-        media_type(schema), schema);
+    const char *comma = "";
+    bool done = put(out, "'content':{");
+    for (const char *at = media_types(schema); done && *at != '\0'; at += strspn(at, " ")) {
+        size_t len = strcspn(at, " ");
+        done =
+            sri_buffer_format(out, "%s\"%.*s\":{\"schema\":{\"$ref\":\"#/components/schemas/%s\"}}",
+                              comma, (int)len, at, schema);
+        comma = ",";
+        at += len;
+    }
+    return done && put(out, "}");
+}
+
+/* Whether a change may make a route, which is told by another status. */
+static bool may_create(const srv_endpoint *endpoint) {
+    return endpoint->response != NULL && strcmp(endpoint->response, "Receipt") == 0 &&
+           strcmp(endpoint->method, "DELETE") != 0 && strstr(endpoint->pattern, "{name}") != NULL;
 }
 
 static bool put_operation(sri_buffer *out, const srv_endpoint *endpoint) {
@@ -327,6 +344,9 @@ static bool put_operation(sri_buffer *out, const srv_endpoint *endpoint) {
     done = done && put(out, ",'responses':{'200':{'description':'Done.'");
     if (done && endpoint->response != NULL)
         done = put(out, ",") && put_content(out, endpoint->response);
+    if (done && may_create(endpoint))
+        done = put(out, "},'201':{'description':'Done; the route is new.',") &&
+               put_content(out, endpoint->response);
     return done &&
            put(out,
                "},'default':{'description':'A "

@@ -306,6 +306,9 @@ def test_the_description_says_what_the_server_does(shared):
     text = json.dumps(described)
     for reference in set(re.findall(r'#/components/schemas/(\w+)', text)):
         assert reference in described["components"]["schemas"], reference
+    assert "201" in described["paths"]["/v1/routes/{name}"]["put"]["responses"]
+    files = described["paths"]["/v1/import"]["post"]["requestBody"]["content"]
+    assert set(files) == {"application/yaml", "text/csv", "application/x-ndjson"}
     for method, path in operations:  # each is there
         answer = shared.ask(method, path.replace("{name}", "none-such"), headers={"Content-Type": "image/png"})
         assert answer.status != 405 and (answer.status != 404 or answer.problem() != "path"), (method, path, answer.body)
