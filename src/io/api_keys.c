@@ -110,6 +110,18 @@ static bool write_all(int descriptor, const char *bytes, size_t len) {
     return true;
 }
 
+/* Gives a file that takes another's place its owner and mode, so that a server that could read it still can. Where the owner
+ * may not be given away, the mode is left as it is: the group would be another one. */
+static bool keep_access(const char *path, int descriptor) {
+    struct stat before, own;
+    if (stat(path, &before) != 0) return errno == ENOENT;
+    if (fstat(descriptor, &own) != 0) return false;
+    if ((own.st_uid != before.st_uid || own.st_gid != before.st_gid) &&
+        fchown(descriptor, before.st_uid, before.st_gid) != 0)
+        return true;
+    return fchmod(descriptor, before.st_mode & 0777) == 0;
+}
+
 sr_status sri_keys_write(const char *path, const sri_api_keys *keys, sr_error *error) {
     sri_buffer lines = {0}, beside = {0};
     sr_status code = SR_OK;
@@ -123,8 +135,9 @@ sr_status sri_keys_write(const char *path, const sri_api_keys *keys, sr_error *e
         if (descriptor < 0)
             code = sri_fail_errno(error, errno, path, "cannot write %s", beside.data);
     }
-    if (code == SR_OK && (!write_all(descriptor, lines.data, lines.len) || fsync(descriptor) != 0 ||
-                          rename(beside.data, path) != 0)) {
+    if (code == SR_OK &&
+        (!keep_access(path, descriptor) || !write_all(descriptor, lines.data, lines.len) ||
+         fsync(descriptor) != 0 || rename(beside.data, path) != 0)) {
         code = sri_fail_errno(error, errno, path, "cannot write %s", path);
         unlink(beside.data);
     }

@@ -27,7 +27,7 @@ typedef struct sri_api_keys {
 /* Reads a file of keys. A file that is not there is SR_ERR_NOT_FOUND; one that does not hold keys SR_ERR_FORMAT. On
  * failure `keys` is empty. */
 SR_MUST_CHECK sr_status sri_keys_read(const char *path, sri_api_keys *keys, sr_error *error);
-/* Replaces the file, or makes it, readable by its owner alone; all or nothing. */
+/* Replaces the file, which keeps its owner and mode, or makes it, readable by its owner alone; all or nothing. */
 SR_MUST_CHECK sr_status sri_keys_write(const char *path, const sri_api_keys *keys, sr_error *error);
 void sri_keys_free(sri_api_keys *keys);
 

@@ -367,6 +367,19 @@ def test_keys_and_their_roles(support):
         assert (support.directory / "test.keys").stat().st_mode & 0o077 == 0
 
 
+def test_a_file_of_keys_stays_its_readers(support):
+    file = support.directory / "test.keys"
+    make_key(support, "one")
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o640)
+    if os.getuid() == 0:
+        os.chown(file, 12345, 12346)
+    make_key(support, "two")
+    support.run("key", "revoke", "one", "--keys", "test.keys")
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert os.getuid() != 0 or (file.stat().st_uid, file.stat().st_gid) == (12345, 12346)
+
+
 def test_others_are_not_let_in_by_mistake(support):
     result = support.run("serve", "--listen", "0.0.0.0:0", expect=1)
     assert "API keys" in result.err and "--insecure" in result.err
