@@ -1,9 +1,10 @@
 /*
  * server_main.c - the program synaptoroute-server, which `synaptoroute serve` becomes: start, signals, end.
  *
- * The main thread opens the listener first, so that probes get an answer while models are loaded, then the router,
- * then waits for signals: SIGHUP reads configuration, keys and certificates again, SIGTERM and SIGINT let what was
- * accepted end, and then the program. A second one ends it at once.
+ * The main thread opens the listener first, so that probes get an answer while models are loaded, then the router, by
+ * a thread of its own, since that may take long and has to end when it is told to, then waits for signals: SIGHUP reads
+ * configuration, keys and certificates again, SIGTERM and SIGINT let what was accepted end, and then the program. A second
+ * one ends it at once.
  */
 #include <errno.h>
 #include <poll.h>
@@ -187,6 +188,43 @@ static void wait_for_end(srv_server *server, const sigset_t *ours, int argc, cha
     }
 }
 
+typedef struct loading {
+    const srv_config *config;
+    sr_router *router;
+    sr_status code;
+    sr_error error;
+    atomic_bool done;
+} loading;
+
+static void *load(void *user) {
+    loading *l = user;
+    l->code = open_router(l->config, &l->router, &l->error);
+    atomic_store(&l->done, true);
+    return NULL;
+}
+
+/* Opens the router. A signal that ends the server does so at once: nothing has been accepted yet, and what the database has
+ * got is whole. */
+static sr_status load_router(const srv_config *config, sr_router **router, sr_error *error) {
+    loading l = {.config = config};
+    sigset_t ends;
+    pthread_t thread;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    if (pthread_create(&thread, NULL, load, &l) != 0) return sri_fail_memory(error);
+    while (!atomic_load(&l.done)) {
+        if (!ended_within(&ends, 0.01)) continue;
+        sri_log(SR_LOG_INFO, "stopped before the models were loaded");
+        srv_log_close();
+        _Exit(EXIT_DONE);
+    }
+    pthread_join(thread, NULL);
+    *router = l.router;
+    if (l.code != SR_OK) *error = l.error;
+    return l.code;
+}
+
 /* Lets what was accepted end. A second signal cuts that short. */
 static void drain(srv_server *server, const sigset_t *ours) {
     const srv_config *config = &srv_settings_of(server)->config;
@@ -257,7 +295,7 @@ static int serve(srv_server *server, const sigset_t *ours, int argc, char **argv
     if (code == SR_OK) code = srv_http_open(server, &server->http, &error);
     if (code == SR_OK) {
         announce(server);
-        code = open_router(config, &router, &error);
+        code = load_router(config, &router, &error);
     }
     if (code != SR_OK) {
         say(error.message);

@@ -516,6 +516,18 @@ def test_what_is_accepted_is_finished(support):
     server.stop()
 
 
+def test_a_server_that_is_being_started_can_be_stopped(empty):
+    texts = "".join(f"text {i} about a parcel that has come to the wrong address in the north,route {i % 7}\n" for i in range(8000))
+    empty.write("table.csv", "text,route\n" + texts)
+    empty.run("--model", "static-en", "import", "--no-fit", "table.csv")
+    server = Server(empty, "--reencode", wait=False)  # with vectors of another model, which take their time
+    assert server.ask("GET", "/readyz").status == 503
+    began = time.monotonic()
+    log = server.stop()
+    assert time.monotonic() - began < 2 and "before the models were loaded" in log
+    assert empty.run("--model", "static-en", "info", "--verify", "--json").status == 0
+
+
 def test_the_database_of_a_server_is_everybodys(server, support):
     support.run("add", "parrot", "my parrot is dead", "this bird is no more")
     assert server.ask("GET", "/v1/routes/parrot").status == 200
