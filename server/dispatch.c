@@ -285,10 +285,12 @@ static void answer_preflight(srv_request *request) {
 void srv_common_headers(srv_exchange *exchange, struct MHD_Response *response) {
     const char *origin = allowed_origin(&exchange->request);
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    /* Without it a cache gives the answer to one origin to all others. */
+    if (srv_settings_of(exchange->request.server)->config.cors_origins != NULL)
+        MHD_add_response_header(response, "Vary", "Origin");
     if (origin == NULL) return;
     MHD_add_response_header(response, "Access-Control-Allow-Origin", origin);
     MHD_add_response_header(response, "Access-Control-Expose-Headers", "ETag, Retry-After");
-    MHD_add_response_header(response, "Vary", "Origin");
 }
 
 /* ---- Dispatch ------------------------------------------------------------------------------------- */
