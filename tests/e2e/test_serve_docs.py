@@ -1,6 +1,7 @@
 """The examples of docs/server.md and the files of ops/."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -48,6 +49,12 @@ def test_the_settings_of_ops_are_read(support):
     mapped = re.search(r"server\.yaml: \|\n((?:    .*\n)+)", (ROOT / "ops" / "kubernetes" / "synaptoroute.yaml").read_text())[1]
     support.write("mapped.yaml", re.sub("^    ", "", mapped, flags=re.M))
     assert 'db: "/data/routes.db"' in support.run("serve", "--config", "mapped.yaml", "--print-config").out
+    environment = {**os.environ, **dict(re.findall(r"(SYNAPTOROUTE_\w+)=(\S+)", (ROOT / "ops" / "Dockerfile").read_text()))}
+    support.write("own.yaml", "listen: 0.0.0.0:9090\nkeys: own.keys\n")
+    own = support.run("serve", "--config", "own.yaml", "--print-config", env=environment).out
+    assert 'listen: "0.0.0.0:9090"' in own and 'keys: "own.keys"' in own
+    environment["SYNAPTOROUTE_CONFIG"] = str(ROOT / "ops" / "image.yaml")
+    assert 'keys: "/etc/synaptoroute/keys"' in support.run("serve", "--print-config", env=environment).out
 
 
 def test_the_manifests_are_what_kubernetes_wants():
