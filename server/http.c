@@ -19,6 +19,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -220,6 +221,32 @@ static size_t announced(struct MHD_Connection *connection) {
     return text == NULL ? 0 : (size_t)strtoull(text, NULL, 10);
 }
 
+typedef struct framing {
+    unsigned lengths, encodings, hosts;
+    bool other; /* encoding than chunked */
+} framing;
+
+static enum MHD_Result look_at_header(void *user, enum MHD_ValueKind kind, const char *name,
+                                      const char *value) {
+    (void)kind;
+    framing *f = user;
+    if (strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0) f->lengths++;
+    if (strcasecmp(name, MHD_HTTP_HEADER_HOST) == 0) f->hosts++;
+    if (strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0) {
+        f->encodings++;
+        f->other |= value == NULL || strcasecmp(value, "chunked") != 0;
+    }
+    return MHD_YES;
+}
+
+/* Whether the headers say in one way alone where the request ends and whom it is for. Otherwise a proxy may have seen
+ * another end, and what follows be somebody else's request (RFC 9112, 6.3 and 11.2). */
+static bool is_clear(struct MHD_Connection *connection) {
+    framing f = {0};
+    MHD_get_connection_values(connection, MHD_HEADER_KIND, look_at_header, &f);
+    return f.lengths + f.encodings <= 1 && f.hosts <= 1 && !f.other;
+}
+
 static enum MHD_Result begin(srv_http *http, struct MHD_Connection *connection, const char *url,
                              const char *method, void **context) {
     const union MHD_ConnectionInfo *info =
@@ -229,6 +256,12 @@ static enum MHD_Result begin(srv_http *http, struct MHD_Connection *connection, 
     if (exchange == NULL) return MHD_NO;
     *context = exchange;
     size_t length = announced(connection);
+    if (!is_clear(connection)) {
+        srv_problem(&exchange->request, 400, "framing",
+                    "send one Content-Length, or Transfer-Encoding: chunked, and one Host");
+        exchange->refused = exchange->last = true;
+        return send_answer(exchange);
+    }
     if (atomic_load(&http->connections) >
         (size_t)srv_settings_of(http->server)->config.max_connections) {
         exchange->last = true;
