@@ -95,13 +95,24 @@ static const char *title_of(int status) {
     return reason == NULL ? "Error" : reason;
 }
 
+/* An extension member, as RFC 9457 allows. */
+static bool put_openai_error(sri_buffer *body, const char *slug, const char *detail) {
+    return sri_buffer_append_str(body, ",\"error\":{\"message\":") &&
+           sri_append_json(body, sr_str_of(detail)) &&
+           sri_buffer_format(body, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}", slug, slug);
+}
+
 static void put_problem(srv_request *request, int status, const char *slug, const char *detail) {
+    const srv_endpoint *endpoint = request->endpoint;
     sri_buffer body = {0};
     bool done =
         sri_buffer_format(
             &body, "{\"type\":\"/problems/%s\",\"title\":\"%s\",\"status\":%d,\"detail\":", slug,
             title_of(status), status) &&
-        sri_append_json(&body, sr_str_of(detail)) && sri_buffer_append_str(&body, "}\n");
+        sri_append_json(&body, sr_str_of(detail)) &&
+        (endpoint == NULL || (endpoint->flags & SRV_OPENAI) == 0 ||
+         put_openai_error(&body, slug, detail)) &&
+        sri_buffer_append_str(&body, "}\n");
     if (!done) sri_buffer_free(&body);
     srv_reply(request, status, "application/problem+json", &body);
 }

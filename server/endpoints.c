@@ -14,7 +14,7 @@ static const srv_endpoint endpoints[] = {
     {"POST", "/v1/route", srv_post_route, SRV_READ, TABLE, "route",
      "Decide which route each text belongs to, or that it belongs to none.", "RouteRequest",
      "RouteAnswer", NULL},
-    {"POST", "/v1/embeddings", srv_post_embeddings, SRV_READ, TABLE, "embeddings",
+    {"POST", "/v1/embeddings", srv_post_embeddings, SRV_READ, TABLE | SRV_OPENAI, "embeddings",
      "Vectors of texts, with OpenAI's request and answer.", "EmbeddingsRequest", "Embeddings",
      NULL},
     {"GET", "/healthz", srv_get_health, SRV_OPEN, 0, "healthz", "Whether the process answers.",

@@ -28,7 +28,8 @@ enum {
     SRV_LARGE_BODY = 2,   /* the body may be as large as an import */
     SRV_JSON_BODY = 4,    /* 415 unless the body is application/json */
     SRV_METRICS = 8,      /* needs no key where metrics_open says so */
-    SRV_LASTING = 16      /* long work, without a deadline of its own; it tells its progress */
+    SRV_LASTING = 16,     /* long work, without a deadline of its own; it tells its progress */
+    SRV_OPENAI = 32       /* problems have the `error` that OpenAI's clients look for, too */
 };
 
 /* An endpoint of the API: the one table of them (endpoints.c) serves dispatch, metrics and OpenAPI. */

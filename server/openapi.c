@@ -27,7 +27,9 @@ static const char
             "'Problem':{'type':'object','description':'Problem details as RFC 9457 has "
             "them.','required':['type','title','status',"
             "'detail'],'properties':{'type':" STRING ",'title':" STRING ",'status':" COUNT
-            ",'detail':" STRING "}},"
+            ",'detail':" STRING ",'error':{'type':'object','description':'The same for clients of "
+            "OpenAI: only of /v1/embeddings.','properties':{'message':" STRING ",'type':" STRING
+            ",'param':{},'code':" STRING "}}}},"
             "'Status':{'type':'object','required':['status'],'properties':{'status':" STRING "}},"
             "'RouteRequest':{'type':'object','additionalProperties':false,'oneOf':[{'required':['"
             "text']},{'required':['texts']}],"
