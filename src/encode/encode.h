@@ -19,6 +19,9 @@ typedef struct sri_encoding {
     size_t computed; /* takes the tokens that were computed, not found in a cache */
 } sri_encoding;
 
+/* Texts as the public calls take them: SR_ERR_INVALID or SR_ERR_LIMIT. */
+SR_MUST_CHECK sr_status sri_check_texts(const sr_str *texts, size_t n, sr_error *error);
+
 SR_MUST_CHECK sr_status sri_encoder_encode(sr_encoder *encoder, sri_encoding *job, sr_error *error);
 
 /* About as many tokens as a text has, for planning: of English, where a token has four to five bytes. */

@@ -22,7 +22,9 @@ bool sri_normalise(float *vector, size_t dimension) {
     return true;
 }
 
-static sr_status check_texts(const sr_str *texts, size_t n, sr_error *error) {
+sr_status sri_check_texts(const sr_str *texts, size_t n, sr_error *error) {
+    if (texts == NULL && n > 0)
+        return sri_fail(error, SR_ERR_INVALID, "texts", "%zu texts, but none are given", n);
     for (size_t i = 0; i < n; i++) {
         if (texts[i].data == NULL && texts[i].len > 0)
             return sri_fail(error, SR_ERR_INVALID, "texts", "text %zu has no data but length %zu",
@@ -101,7 +103,7 @@ double sri_encoder_operations(const sr_encoder *encoder) { return encoder->opera
 int sri_encoder_threads(const sr_encoder *encoder) { return encoder->threads; }
 
 sr_status sri_encoder_encode(sr_encoder *encoder, sri_encoding *job, sr_error *error) {
-    sr_status code = check_texts(job->texts, job->n, error);
+    sr_status code = sri_check_texts(job->texts, job->n, error);
     job->computed = 0;
     if (code != SR_OK || job->n == 0) return code;
     if (encoder->cache != NULL) return sri_cache_encode(encoder->cache, encoder, job, error);
@@ -122,7 +124,7 @@ sr_status sr_encoder_tokenize(sr_encoder *encoder, sr_str text, int32_t *ids, si
     if (capacity < 2)
         return sri_fail(error, SR_ERR_INVALID, "capacity",
                         "room for %zu ids was given; at least 2 are needed", capacity);
-    sr_status code = check_texts(&text, 1, error);
+    sr_status code = sri_check_texts(&text, 1, error);
     if (code != SR_OK) return code;
     return encoder->kind->tokenize(encoder, text, ids, capacity, count, truncated, error);
 }

@@ -40,21 +40,6 @@ static sr_status check_options(const sr_decide_options *options, sr_error *error
     return sri_fail(error, SR_ERR_INVALID, "path", "there is no path %d", (int)options->path);
 }
 
-sr_status sri_check_texts(const sr_str *texts, size_t n, sr_error *error) {
-    if (texts == NULL && n > 0)
-        return sri_fail(error, SR_ERR_INVALID, "texts", "%zu texts, but none are given", n);
-    for (size_t i = 0; i < n; i++) {
-        if (texts[i].data == NULL && texts[i].len > 0)
-            return sri_fail(error, SR_ERR_INVALID, "texts", "text %zu has no data but length %zu",
-                            i, texts[i].len);
-        if (texts[i].len > SR_MAX_TEXT_BYTES)
-            return sri_fail(error, SR_ERR_LIMIT, "texts",
-                            "text %zu has %zu bytes; at most %d are read", i, texts[i].len,
-                            SR_MAX_TEXT_BYTES);
-    }
-    return SR_OK;
-}
-
 /* ---- Before the rounds ---------------------------------------------------------------------------------- */
 
 static bool copy_text(sr_decisions *result, sr_str text, sr_str *copy) {

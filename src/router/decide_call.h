@@ -43,8 +43,6 @@ typedef struct decide_call {
     uint8_t *wanted_flags;
 } decide_call;
 
-/* Texts as the public calls take them: SR_ERR_INVALID or SR_ERR_LIMIT. */
-SR_MUST_CHECK sr_status sri_check_texts(const sr_str *texts, size_t n, sr_error *error);
 /* Checks and copies; looks whether another process has changed the table; loads the model if it is needed. On failure the
  * call holds nothing. */
 SR_MUST_CHECK sr_status sri_call_begin(decide_call *call, sr_router *router, const sr_str *texts,
