@@ -4,12 +4,7 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
-typedef struct fixture {
-    toy toy;
-    sr_encoder *encoder;
-    char directory[256], path[300];
-    sr_router *router;
-} fixture;
+typedef toy_table fixture;
 
 static sr_status put(sr_router *router, const char *name, const char *text,
                      sr_durability durability, sr_receipt *receipt) {
@@ -144,33 +139,14 @@ static void a_writer_finds_the_moment_between_two_groups_of_another(void **state
     assert_null(failed);
 }
 
-static int set_up(void **state) {
-    fixture *self = calloc(1, sizeof *self);
-    toy_directory(self->directory);
-    snprintf(self->path, sizeof self->path, "%s/routes.db", self->directory);
-    self->encoder = toy_open(&self->toy, "toy");
-    self->router = toy_router(self->path, self->encoder, 0);
-    *state = self;
-    return 0;
-}
-
-static int tear_down(void **state) {
-    fixture *self = *state;
-    sr_router_close(&self->router);
-    sr_encoder_close(&self->encoder);
-    toy_remove_directory(self->directory);
-    free(self);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_there_already_is_stored_when_the_call_returns,
-                                        set_up, tear_down),
+                                        toy_set_up, toy_tear_down),
         cmocka_unit_test_setup_teardown(a_writer_finds_the_moment_between_two_groups_of_another,
-                                        set_up, tear_down),
+                                        toy_set_up, toy_tear_down),
         cmocka_unit_test_setup_teardown(deferred_vectors_are_stored_as_they_were_at_the_call,
-                                        set_up, tear_down),
+                                        toy_set_up, toy_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,12 +5,7 @@
 
 enum { ROUTES = 2200, EACH = 3, QUERIES = 400 };
 
-typedef struct fixture {
-    toy toy;
-    sr_encoder *encoder;
-    char directory[256], path[300];
-    sr_router *router;
-} fixture;
+typedef toy_table fixture;
 
 /* The utterances of a route have most of their letters in common. */
 static void text_of(int route, int number, char text[64]) {
@@ -34,25 +29,6 @@ static void put_routes(sr_router *router, int count) {
                                .utterance_count = EACH};
     }
     assert_int_equal(sr_routes_put(router, routes, (size_t)count, NULL, NULL, NULL), SR_OK);
-}
-
-static int set_up(void **state) {
-    fixture *self = calloc(1, sizeof *self);
-    toy_directory(self->directory);
-    snprintf(self->path, sizeof self->path, "%s/routes.db", self->directory);
-    self->encoder = toy_open(&self->toy, "toy");
-    self->router = toy_router(self->path, self->encoder, 0);
-    *state = self;
-    return 0;
-}
-
-static int tear_down(void **state) {
-    fixture *self = *state;
-    sr_router_close(&self->router);
-    sr_encoder_close(&self->encoder);
-    toy_remove_directory(self->directory);
-    free(self);
-    return 0;
 }
 
 static double fit(fixture *self, sr_fit_kind expected) {
@@ -140,11 +116,11 @@ static void a_table_that_is_too_small_keeps_its_cosine(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(an_automatic_threshold_is_fitted_to_a_large_table, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(the_tables_own_texts_pass_it, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_table_that_is_too_small_keeps_its_cosine, set_up,
-                                        tear_down),
+        cmocka_unit_test_setup_teardown(an_automatic_threshold_is_fitted_to_a_large_table,
+                                        toy_set_up, toy_tear_down),
+        cmocka_unit_test_setup_teardown(the_tables_own_texts_pass_it, toy_set_up, toy_tear_down),
+        cmocka_unit_test_setup_teardown(a_table_that_is_too_small_keeps_its_cosine, toy_set_up,
+                                        toy_tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,12 +13,7 @@
 #define EACH      12
 #define TEXT_SIZE 64
 
-typedef struct fixture {
-    toy toy;
-    sr_encoder *encoder;
-    char directory[256], path[300];
-    sr_router *router; /* on `path` */
-} fixture;
+typedef toy_table fixture;
 
 static const char *const names[ROUTES] = {"refund", "delivery", "account", "weather"};
 
@@ -85,23 +80,9 @@ static bool goes_to(sr_router *router, const char *text, sr_path path, const cha
 }
 
 static int set_up(void **state) {
-    fixture *self = calloc(1, sizeof *self);
-    self->encoder = toy_open(&self->toy, "toy");
-    toy_directory(self->directory);
-    snprintf(self->path, sizeof self->path, "%s/routes.db", self->directory);
-    self->router = toy_router(self->path, self->encoder, 0);
-    put_routes(self->router);
-    *state = self;
-    return 0;
-}
-
-static int tear_down(void **state) {
-    fixture *self = *state;
-    sr_router_close(&self->router);
-    sr_encoder_close(&self->encoder);
-    toy_remove_directory(self->directory);
-    free(self);
-    return 0;
+    int failed = toy_set_up(state);
+    put_routes(((fixture *)*state)->router);
+    return failed;
 }
 
 static void run_sql(const char *path, const char *sql) {
@@ -907,7 +888,7 @@ static void a_table_of_examples_alone_is_empty(void **state) {
     sr_router_close(&router);
 }
 
-#define WITH_TABLE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define WITH_TABLE(test) cmocka_unit_test_setup_teardown(test, set_up, toy_tear_down)
 
 int main(int argc, char **argv) {
     char models[1024];

@@ -105,6 +105,33 @@ static inline sr_status toy_put(sr_router *router, const char *name, const char 
     return sr_routes_put(router, &route, 1, &options, receipt, error);
 }
 
+/* A router on a database of its own, with the toy encoder: what a test starts with, as its setup and teardown. */
+typedef struct toy_table {
+    toy toy;
+    sr_encoder *encoder;
+    char directory[256], path[300];
+    sr_router *router; /* on `path` */
+} toy_table;
+
+static inline int toy_set_up(void **state) {
+    toy_table *self = calloc(1, sizeof *self);
+    toy_directory(self->directory);
+    snprintf(self->path, sizeof self->path, "%s/routes.db", self->directory);
+    self->encoder = toy_open(&self->toy, "toy");
+    self->router = toy_router(self->path, self->encoder, 0);
+    *state = self;
+    return 0;
+}
+
+static inline int toy_tear_down(void **state) {
+    toy_table *self = *state;
+    sr_router_close(&self->router);
+    sr_encoder_close(&self->encoder);
+    toy_remove_directory(self->directory);
+    free(self);
+    return 0;
+}
+
 static inline bool toy_is(sr_str text, const char *expected) {
     return text.len == strlen(expected) &&
            (text.len == 0 || memcmp(text.data, expected, text.len) == 0);
