@@ -142,6 +142,7 @@ static void bad_texts_are_refused_before_work(void **state) {
     sr_error error;
     float out[DIMENSION];
     assert_int_equal(sr_encoder_encode(encoder, NULL, 0, NULL, NULL, &error), SR_OK);
+    assert_int_equal(sr_encoder_encode(encoder, NULL, 1, out, NULL, &error), SR_ERR_INVALID);
     assert_int_equal(sr_encoder_encode(encoder, &(sr_str){NULL, 5}, 1, out, NULL, &error),
                      SR_ERR_INVALID);
     assert_int_equal(sr_encoder_encode(encoder, &(sr_str){"x", (size_t)SR_MAX_TEXT_BYTES + 1}, 1,
